@@ -1,0 +1,163 @@
+//! The digest of a training state: a Merkle root over SHA-256 hashes of chunks of 4096 `f32` values, and openings that
+//! show single chunks of a committed state. This module never interprets the numbers it hashes, and it never needs
+//! them all in one place: whoever holds them, a GPU too, may supply the leaf hashes.
+//!
+//! Definition, for a [`Layout`] with a domain and sections of declared names and lengths:
+//!
+//! ```text
+//! leaf  = SHA-256(the values of one chunk, little-endian f32)
+//! node  = SHA-256("watershed/state/node/v1" || left || right)
+//! root  = SHA-256("watershed/state/root/v1" || domain || sections || leaf count || tree root)
+//! ```
+//!
+//! Each section is cut into chunks on its own; only its last chunk may be shorter. The leaves of all sections, in
+//! declared order, are the leaves of one tree. A node without a partner moves up unchanged: it is not paired with
+//! itself, because then two different lists of leaves could have the same root (CVE-2012-2459). The tree of an empty
+//! state is 32 zero bytes. In the root, strings and lists are preceded by their length; all integers are u64,
+//! little-endian.
+//!
+//! A leaf's input is a multiple of 4 bytes and a node's is not, so neither can pass for the other; and the root fixes
+//! the number of leaves, so neither can an inner node at another depth.
+
+mod layout;
+mod tree;
+
+pub use layout::{Layout, Place, Section};
+pub use tree::{Opening, Tree, verify};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+/// Values per chunk. Every chunk but the last of a section has exactly this many.
+pub const CHUNK_ELEMENTS: usize = 4096;
+
+/// Most values that a layout may declare: 2^48, far above any state, so that no product with a size overflows.
+pub const MAX_ELEMENTS: u64 = 1 << 48;
+
+/// Leaves that one task hashes at a time: 256 KiB of values, so that scheduling costs nothing beside hashing.
+const LEAVES_PER_TASK: usize = 16;
+
+/// A SHA-256 hash of a chunk or of an inner node.
+pub type Hash = [u8; 32];
+
+/// The commitment to a whole training state; see the module's documentation. Displays as 64 lowercase hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateDigest(pub [u8; 32]);
+
+impl std::fmt::Display for StateDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for StateDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StateDigest({self})")
+    }
+}
+
+/// Why a state could not be hashed, or why an opening does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MerkleError {
+    /// The layout declares more values than are supported.
+    #[error("the layout declares more than {MAX_ELEMENTS} values; declare what the model has")]
+    TooManyElements,
+    /// The state does not have the declared sections.
+    #[error("the layout declares {expected} sections, the state has {got}")]
+    SectionCount {
+        /// Sections in the layout.
+        expected: usize,
+        /// Sections given.
+        got: usize,
+    },
+    /// A section does not have its declared length.
+    #[error("section {section} is declared with {expected} values and has {got}")]
+    SectionLength {
+        /// Position of the section in the layout.
+        section: usize,
+        /// Values declared.
+        expected: u64,
+        /// Values given.
+        got: u64,
+    },
+    /// The list of leaf hashes does not fit the layout.
+    #[error("the layout has {expected} chunks, {got} leaf hashes were given")]
+    LeafCount {
+        /// Chunks that the layout has.
+        expected: u64,
+        /// Leaf hashes given.
+        got: u64,
+    },
+    /// There is no such chunk.
+    #[error("chunk {index} was asked for, the state has {leaves}")]
+    IndexOutOfRange {
+        /// Chunk asked for.
+        index: u64,
+        /// Chunks that the layout has.
+        leaves: u64,
+    },
+    /// The chunk in an opening is not as long as the layout says.
+    #[error("chunk {index} has {expected} values, the opening shows {got}")]
+    ChunkLength {
+        /// Chunk shown.
+        index: u64,
+        /// Values that this chunk has.
+        expected: usize,
+        /// Values shown.
+        got: usize,
+    },
+    /// The opening's path is not as long as the tree is deep at that chunk.
+    #[error("the path of chunk {index} has {expected} hashes, the opening has {got}")]
+    PathLength {
+        /// Chunk shown.
+        index: u64,
+        /// Hashes that the path of this chunk has.
+        expected: usize,
+        /// Hashes given.
+        got: usize,
+    },
+    /// Chunk and path lead to another root: the chunk is not part of the committed state.
+    #[error("chunk {index} leads to digest {got}, the commitment is {expected}")]
+    RootMismatch {
+        /// Chunk shown.
+        index: u64,
+        /// The committed digest.
+        expected: StateDigest,
+        /// What the opening hashes to.
+        got: StateDigest,
+    },
+}
+
+/// The hash of one chunk (at most [`CHUNK_ELEMENTS`] values): SHA-256 over their little-endian bytes.
+pub fn leaf_hash(chunk: &[f32]) -> Hash {
+    if cfg!(target_endian = "little") {
+        return Sha256::digest(bytemuck::cast_slice::<f32, u8>(chunk)).into();
+    }
+    let mut hasher = Sha256::new();
+    for value in chunk {
+        hasher.update(value.to_le_bytes());
+    }
+    hasher.finalize().into()
+}
+
+/// The leaf hashes of a state in the layout's order, computed in parallel and without copying the values.
+///
+/// # Errors
+/// [`MerkleError::SectionCount`] and [`MerkleError::SectionLength`] if `sections` is not what the layout declares.
+pub fn leaf_hashes(layout: &Layout, sections: &[&[f32]]) -> Result<Vec<Hash>, MerkleError> {
+    layout.check(sections)?;
+    let chunks: Vec<&[f32]> = sections.iter().flat_map(|section| section.chunks(CHUNK_ELEMENTS)).collect();
+    Ok(chunks.into_par_iter().with_min_len(LEAVES_PER_TASK).map(leaf_hash).collect())
+}
+
+/// The digest of a state held in memory.
+///
+/// # Errors
+/// As [`leaf_hashes`].
+pub fn state_digest(layout: &Layout, sections: &[&[f32]]) -> Result<StateDigest, MerkleError> {
+    Ok(Tree::new(layout, leaf_hashes(layout, sections)?)?.digest())
+}
+
+#[cfg(test)]
+mod tests;

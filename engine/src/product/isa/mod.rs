@@ -1,0 +1,158 @@
+//! The instruction sets a product can run on, found at run time. All give the same bits; only speed differs.
+//!
+//! Each set has one file with its kernels. A kernel is a value that exists only where its instructions do, which is what
+//! makes calling it safe.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod body;
+mod portable;
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use super::output::Rect;
+use super::pack::{LeftLayout, PANEL};
+use super::view::Source;
+use super::width::Width;
+
+/// An instruction set this machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(pub(crate) Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Set {
+    Portable(portable::Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(avx2::AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(avx512::Avx512Vnni),
+}
+
+impl Isa {
+    /// Every instruction set this machine has, slowest first. Never empty.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut)]
+        let mut sets = vec![Set::Portable(portable::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            sets.extend(avx2::Avx2::detect().map(Set::Avx2));
+            sets.extend(avx2::AvxVnni::detect().map(Set::AvxVnni));
+            sets.extend(avx512::Avx512::detect().map(Set::Avx512));
+            sets.extend(avx512::Avx512Vnni::detect().map(Set::Avx512Vnni));
+        }
+        sets.into_iter().map(Self).collect()
+    }
+
+    /// The fastest one, detected once.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available().pop().unwrap_or(Self(Set::Portable(portable::Portable))))
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Set::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::AvxVnni(_) => "avx-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Vnni(_) => "avx512-vnni",
+        })
+    }
+}
+
+/// Evaluates an expression with the kernel of an [`Isa`] bound to a name, compiled once for each kernel.
+macro_rules! with_kernel {
+    ($isa:expr, $kernel:ident => $body:expr) => {
+        match $isa.0 {
+            $crate::product::isa::Set::Portable($kernel) => $body,
+            #[cfg(target_arch = "x86_64")]
+            $crate::product::isa::Set::Avx2($kernel) => $body,
+            #[cfg(target_arch = "x86_64")]
+            $crate::product::isa::Set::AvxVnni($kernel) => $body,
+            #[cfg(target_arch = "x86_64")]
+            $crate::product::isa::Set::Avx512($kernel) => $body,
+            #[cfg(target_arch = "x86_64")]
+            $crate::product::isa::Set::Avx512Vnni($kernel) => $body,
+        }
+    };
+}
+pub(crate) use with_kernel;
+
+/// One value for each column of a panel.
+pub(crate) type Columns = [f32; PANEL];
+
+/// The integers of one tile: some rows of the left operand against one panel of the right one, over some pairs.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile<'a> {
+    /// Word of row `r` and pair `p`: `left[r * row_step + p * pair_step]`.
+    pub(crate) left: &'a [u32],
+    pub(crate) row_step: usize,
+    pub(crate) pair_step: usize,
+    /// One of [`Kernel::ROWS`].
+    pub(crate) rows: usize,
+    /// Word of column `c` and pair `p`: `right[p * PANEL + c]`.
+    pub(crate) right: &'a [u32],
+    /// Columns that matter, at most [`PANEL`].
+    pub(crate) columns: usize,
+    /// Few enough that no 32-bit sum overflows.
+    pub(crate) pairs: usize,
+}
+
+impl Tile<'_> {
+    /// Whether every word the tile names exists; kernels rely on it.
+    #[inline(always)]
+    pub(crate) fn fits(&self) -> bool {
+        self.pairs > 0
+            && self.rows > 0
+            && (self.rows - 1) * self.row_step + (self.pairs - 1) * self.pair_step < self.left.len()
+            && self.pairs * PANEL <= self.right.len()
+            && self.columns <= PANEL
+    }
+}
+
+/// How integers become f32: `sum * row * column`, then plus a bias.
+#[derive(Clone, Copy)]
+pub(crate) struct Scales<'a> {
+    /// One power of two for each row of the tile.
+    pub(crate) rows: &'a [f32],
+    /// One for each column of the panel.
+    pub(crate) columns: &'a Columns,
+    /// Added to the rounded product with one more rounding.
+    pub(crate) bias: Option<&'a Columns>,
+}
+
+/// What an instruction set provides.
+pub(crate) trait Kernel: Copy + Send + Sync {
+    /// Numbers of rows a tile may have, descending, ending in 1.
+    const ROWS: &'static [usize];
+
+    /// Packs one block of rows of the left operand, see [`super::pack::left_block`].
+    fn pack_left(self, source: Source<'_>, width: Width, layout: &LeftLayout, to: &mut [u32], scales: &mut [f32]);
+
+    /// Packs one panel of the right operand, see [`super::pack::right_panel`].
+    fn pack_right(self, source: Source<'_>, width: Width, pairs: usize, to: &mut [u32], scales: &mut [f32]);
+
+    /// The whole product of a tile whose results are zero or normal and whose `sum * row` is finite: one rounding of the
+    /// 32-bit sum to f32, then exact scaling. `out` has the rows and columns of the tile.
+    fn finish_narrow(self, tile: &Tile<'_>, scales: &Scales<'_>, out: &mut Rect<'_>);
+
+    /// Adds `weight` times the sums of a tile to `sums` (rows of [`PANEL`]), or sets them if `first`. Exact while the
+    /// magnitudes stay below `2^53`.
+    fn accumulate(self, tile: &Tile<'_>, weight: f64, first: bool, sums: &mut [f64]);
+
+    /// Rounds exact sums (rows of [`PANEL`]) into `out`; for every scale.
+    fn finish_wide(self, sums: &[f64], scales: &Scales<'_>, out: &mut Rect<'_>);
+}

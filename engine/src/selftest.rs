@@ -1,0 +1,344 @@
+//! A device proves itself before it does exact work.
+//!
+//! Every operation of the contract runs on hostile inputs; the SHA-256 of its results must be the one that stands in
+//! [`EXPECTED`]. The inputs come from a fixed generator, so the vector is the same everywhere.
+
+use burn::backend::Dispatch;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::ops::autodiff::ExactBlocks;
+use crate::ops::kernels::{AdamwNumbers, ExactKernels, Heads, ProductJob};
+use crate::product::Precision;
+
+/// One operation and the digest of its results on this device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationDigest {
+    /// Name of the operation.
+    pub operation: &'static str,
+    /// SHA-256 of the little-endian f32 results.
+    pub digest: [u8; 32],
+}
+
+/// A device that may not do exact work.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SelfTestError {
+    /// An operation has other bits than the contract.
+    #[error(
+        "this device computes {operation} differently: {found} instead of {expected}. It cannot do exact work; use \
+         another device, or --profile native for runs that do not need matching bits"
+    )]
+    Deviates {
+        /// The first operation that differs.
+        operation: &'static str,
+        /// Its digest here, in hex.
+        found: String,
+        /// The digest of the contract, in hex.
+        expected: &'static str,
+    },
+    /// The device did not give back its data.
+    #[error("the device failed in {operation}: {reason}; update its driver, or use another device")]
+    Failed {
+        /// The operation that was running.
+        operation: &'static str,
+        /// What the device said.
+        reason: String,
+    },
+}
+
+/// The digests of the contract, operation by operation, in the order they run.
+pub const EXPECTED: &[(&str, &str)] = include!("selftest_expected.in");
+
+/// Runs the conformance vector and compares it with [`EXPECTED`].
+///
+/// # Errors
+/// The first operation that deviates or fails.
+pub fn check(device: &Device) -> Result<Vec<OperationDigest>, SelfTestError> {
+    let found = run(device)?;
+    for (have, (operation, expected)) in found.iter().zip(EXPECTED) {
+        let hex = hex::encode(have.digest);
+        if have.operation != *operation || hex != *expected {
+            return Err(SelfTestError::Deviates { operation: have.operation, found: hex, expected });
+        }
+    }
+    Ok(found)
+}
+
+/// One digest for the whole vector: SHA-256 over the operations' digests in order.
+pub fn overall(operations: &[OperationDigest]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for o in operations {
+        hash.update(o.digest);
+    }
+    hash.finalize().into()
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): the inputs of the vector.
+struct Generator(u64);
+
+impl Generator {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Between -1 and 1.
+    fn unit(&mut self) -> f32 {
+        ((self.next() >> 40) as f32 / 8_388_608.0) - 1.0
+    }
+
+    /// Ordinary numbers, zeros of both signs, and numbers `2^-range ..= 2^range` away.
+    fn hostile(&mut self, n: usize, range: u32) -> Vec<f32> {
+        (0..n)
+            .map(|_| {
+                let kind = self.next() % 16;
+                let x = self.unit();
+                match kind {
+                    0 => 0.0,
+                    1 => -0.0,
+                    2..=6 => {
+                        let e = 127 - range + (self.next() % u64::from(2 * range + 1)) as u32;
+                        x * f32::from_bits(e << 23)
+                    }
+                    _ => x,
+                }
+            })
+            .map(|x| crate::scalar::flush(x, 0))
+            .collect()
+    }
+
+    fn ids(&mut self, n: usize, below: usize) -> Vec<i32> {
+        (0..n).map(|_| (self.next() % below as u64) as i32).collect()
+    }
+}
+
+struct Runner<'a> {
+    device: &'a Device,
+    random: Generator,
+    found: Vec<OperationDigest>,
+}
+
+impl Runner<'_> {
+    fn floats(&self, values: Vec<f32>, shape: [usize; 3]) -> Tensor<3> {
+        Tensor::from_data(TensorData::new(values, shape), self.device)
+    }
+
+    fn input(&mut self, shape: [usize; 3], range: u32) -> Tensor<3> {
+        let values = self.random.hostile(shape.iter().product(), range);
+        self.floats(values, shape)
+    }
+
+    fn ints(&self, values: Vec<i32>) -> Tensor<1, Int> {
+        let n = values.len();
+        Tensor::from_data(TensorData::new(values, [n]), self.device)
+    }
+
+    /// Adds the results of one operation.
+    fn record(&mut self, operation: &'static str, results: Vec<Tensor<3>>) -> Result<(), SelfTestError> {
+        let mut hash = Sha256::new();
+        for t in results {
+            let failed = |reason: String| SelfTestError::Failed { operation, reason };
+            let data = t.try_into_data().map_err(|e| failed(format!("{e:?}")))?;
+            let values = data.try_to_vec::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+            for v in values {
+                hash.update(v.to_le_bytes());
+            }
+        }
+        self.found.push(OperationDigest { operation, digest: hash.finalize().into() });
+        Ok(())
+    }
+}
+
+type D = Dispatch;
+
+fn out(t: burn::backend::DispatchTensor) -> Tensor<3> {
+    Tensor::from_dispatch(t)
+}
+
+fn job(precision: Precision, left_transposed: bool, right_transposed: bool) -> ProductJob {
+    ProductJob { left_transposed, right_transposed, precision }
+}
+
+/// Runs every operation of the contract on `device`.
+///
+/// # Errors
+/// [`SelfTestError::Failed`] if the device does.
+pub fn run(device: &Device) -> Result<Vec<OperationDigest>, SelfTestError> {
+    let device = device.clone().inner();
+    let mut r = Runner { device: &device, random: Generator(0x5741_5445_5253_4845), found: Vec::new() };
+    products(&mut r)?;
+    rows(&mut r)?;
+    attention(&mut r)?;
+    tokens(&mut r)?;
+    optimizer(&mut r)?;
+    block(&mut r)?;
+    Ok(r.found)
+}
+
+fn products(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
+    for (name, width) in
+        [("product 16x16", "16x16"), ("product 12x12", "12x12"), ("product 8x16", "8x16"), ("product 8x8", "8x8")]
+    {
+        let failed = |e: crate::product::WidthError| SelfTestError::Failed { operation: name, reason: e.to_string() };
+        let precision: Precision = width.parse().map_err(failed)?;
+        let mut results = Vec::new();
+        for (batch, m, n, k, range) in [(1, 5, 7, 1, 1), (2, 33, 17, 100, 12), (1, 9, 31, 2050, 30)] {
+            let (a, b) = (r.input([batch, m, k], range), r.input([batch, n, k], range));
+            results.push(crate::ops::tensor::product(a, b, job(precision, false, false)));
+            let (a, b) = (r.input([batch, k, m], range), r.input([batch, k, n], range));
+            results.push(crate::ops::tensor::product(a, b, job(precision, true, true)));
+        }
+        r.record(name, results)?;
+    }
+    Ok(())
+}
+
+fn rows(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
+    let (a, b) = (r.input([1, 37, 45], 126), r.input([1, 37, 45], 126));
+    r.record("add", vec![out(D::exact_add(a.into_dispatch(), b.into_dispatch()))])?;
+    let (x, bias) = (r.input([1, 37, 45], 20), r.input([1, 1, 45], 20));
+    r.record("bias", vec![out(D::exact_add_bias(x.into_dispatch(), bias.into_dispatch()))])?;
+    let x = r.input([1, 101, 70], 60);
+    r.record("column sum", vec![out(D::exact_column_sum(x.into_dispatch()))])?;
+    let x = r.input([1, 1, 9000], 30);
+    r.record("sum of squares", vec![out(D::exact_sum_of_squares(x.into_dispatch()))])?;
+    let x = r.input([1, 1, 333], 30);
+    r.record("mean", vec![out(D::exact_mean(x.into_dispatch()))])?;
+    let (x, w, dy) = (r.input([1, 40, 77], 20), r.input([1, 1, 77], 4), r.input([1, 40, 77], 20));
+    let (y, rms) = D::exact_rms_norm(x.clone().into_dispatch(), w.clone().into_dispatch(), 1e-5);
+    r.record("RMSNorm", vec![out(y), out(rms.clone())])?;
+    let (dx, dw) =
+        D::exact_rms_norm_backward(dy.into_dispatch(), x.into_dispatch(), w.into_dispatch(), rms);
+    r.record("RMSNorm gradient", vec![out(dx), out(dw)])?;
+    let (gu, dh) = (r.input([1, 40, 66], 7), r.input([1, 40, 33], 7));
+    r.record("SwiGLU", vec![out(D::exact_swiglu(gu.clone().into_dispatch()))])?;
+    r.record("SwiGLU gradient", vec![out(D::exact_swiglu_backward(gu.into_dispatch(), dh.into_dispatch()))])
+}
+
+fn attention(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
+    let h = Heads { batch: 2, seq: 37, kv_heads: 2, group: 3, head_dim: 6 };
+    let table = crate::model::rope::table(h.seq, h.head_dim, 10_000.0);
+    let rope = r.floats(table, [1, h.seq, h.head_dim]);
+    let qkv = r.input([1, h.tokens(), h.qkv_width()], 10);
+    let (q, k, v) = D::exact_heads_split(qkv.into_dispatch(), rope.clone().into_dispatch(), h);
+    r.record("RoPE", vec![out(q.clone()), out(k.clone()), out(v.clone())])?;
+    r.record("RoPE gradient", vec![out(D::exact_heads_merge(q, k, v, rope.into_dispatch(), h))])?;
+    let o = r.input([1, h.tokens(), h.query_heads() * h.head_dim], 10);
+    let split = D::exact_output_split(o.into_dispatch(), h);
+    let merged = D::exact_output_merge(split.clone(), h);
+    r.record("heads", vec![out(split), out(merged)])?;
+    let shape = [h.batch * h.kv_heads, h.group * h.seq, h.seq];
+    let (s, dp) = (r.input(shape, 6), r.input(shape, 20));
+    let p = D::exact_causal_softmax(s.into_dispatch(), 0.408_248_3, h);
+    r.record("softmax", vec![out(p.clone())])?;
+    r.record(
+        "softmax gradient",
+        vec![out(D::exact_causal_softmax_backward(p, dp.into_dispatch(), 0.408_248_3, h))],
+    )
+}
+
+fn tokens(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
+    let (n, v, d) = (70, 19, 13);
+    let ids = r.random.ids(n, v);
+    let mut order: Vec<i32> = (0..n as i32).collect();
+    order.sort_by_key(|p| ids[*p as usize]);
+    let offsets: Vec<i32> = (0..=v as i32).map(|v| ids.iter().filter(|id| **id < v).count() as i32).collect();
+    let (table, dy) = (r.input([1, v, d], 20), r.input([1, n, d], 20));
+    let ids_tensor = r.ints(ids);
+    let rows = D::exact_embedding(table.into_dispatch(), ids_tensor.clone().into_dispatch());
+    r.record("embedding", vec![out(rows)])?;
+    let (order, offsets) = (r.ints(order), r.ints(offsets));
+    let gradient =
+        D::exact_embedding_backward(dy.into_dispatch(), order.into_dispatch(), offsets.into_dispatch(), v);
+    r.record("embedding gradient", vec![out(gradient)])?;
+    let (x, targets) = (r.input([1, n, v], 6), ids_tensor);
+    let (losses, stats) = D::exact_cross_entropy(x.clone().into_dispatch(), targets.clone().into_dispatch());
+    r.record("cross-entropy", vec![out(losses), out(stats.clone())])?;
+    let seed = r.floats(vec![1.0], [1, 1, 1]);
+    let dx = D::exact_cross_entropy_backward(
+        x.into_dispatch(),
+        targets.into_dispatch(),
+        stats,
+        seed.into_dispatch(),
+    );
+    r.record("cross-entropy gradient", vec![out(dx)])
+}
+
+fn optimizer(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
+    let shape = [1, 30, 50];
+    let (p, g, m) = (r.input(shape, 10), r.input(shape, 40), r.input(shape, 40));
+    let v: Vec<f32> = r.random.hostile(1500, 60).into_iter().map(f32::abs).collect();
+    let v = r.floats(v, shape);
+    let numbers = AdamwNumbers {
+        gradient_scale: 0.7,
+        beta1: 0.9,
+        one_minus_beta1: 1.0 - 0.9,
+        beta2: 0.95,
+        one_minus_beta2: 1.0 - 0.95,
+        c1: 3.69,
+        c2: 7.01,
+        eps_squared: 1e-16,
+        lr: 1e-3,
+        lr_decay: 1e-4,
+    };
+    let (p, m, v) = crate::ops::tensor::adamw(p, g, m, v, numbers);
+    r.record("AdamW", vec![p, m, v])
+}
+
+/// Whole blocks, forward only: the composition of everything above.
+fn block(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
+    let h = Heads { batch: 2, seq: 33, kv_heads: 1, group: 2, head_dim: 8 };
+    let numbers = crate::ops::blocks::BlockNumbers { eps: 1e-5, precision: Precision::default() };
+    let table = crate::model::rope::table(h.seq, h.head_dim, 10_000.0);
+    let rope = r.floats(table, [1, h.seq, h.head_dim]);
+    let x = r.input([1, h.tokens(), 16], 1);
+    let (norm, qkv, bias, o) = (
+        r.input([1, 1, 16], 1),
+        r.input([1, h.qkv_width(), 16], 1),
+        r.input([1, 1, h.qkv_width()], 1),
+        r.input([1, 16, 16], 1),
+    );
+    let y = D::block_attention(
+        x.into_dispatch(),
+        norm.clone().into_dispatch(),
+        qkv.into_dispatch(),
+        bias.into_dispatch(),
+        o.into_dispatch(),
+        rope.into_dispatch(),
+        true,
+        h,
+        numbers,
+    );
+    let (gate_up, down) = (r.input([1, 48, 16], 1), r.input([1, 16, 24], 1));
+    let z = D::block_feed_forward(
+        y.clone(),
+        norm.into_dispatch(),
+        gate_up.into_dispatch(),
+        down.into_dispatch(),
+        numbers,
+    );
+    r.record("decoder block", vec![out(y), out(z)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_passes() {
+        let found = check(&Device::flex()).unwrap();
+        assert_eq!(found.len(), EXPECTED.len());
+    }
+
+    #[test]
+    fn a_deviating_operation_is_named() {
+        let mut names: Vec<_> = EXPECTED.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), EXPECTED.len(), "every operation has a name of its own");
+    }
+}

@@ -1,0 +1,172 @@
+//! One training step on a device.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::{State, TrainError, TrainSettings};
+use crate::model::decoder::to_tensors;
+use crate::model::{Decoder, Layout, Profile, Tokens};
+use crate::ops::host::flush;
+use crate::ops::tensor::{adamw, sum_of_squares};
+
+/// What a step reports.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Mean cross-entropy of the batch before the update, in nats per token.
+    pub loss: f32,
+    /// Global L2 norm of the gradient before clipping.
+    pub gradient_norm: f32,
+}
+
+/// A model and its optimizer state on a device.
+#[derive(Debug)]
+pub struct Trainer {
+    decoder: Decoder,
+    settings: TrainSettings,
+    device: Device,
+    first: Vec<Tensor<3>>,
+    second: Vec<Tensor<3>>,
+    updates: u32,
+}
+
+impl Trainer {
+    /// Puts `state` on `device`.
+    ///
+    /// # Errors
+    /// The state's vectors do not fit the layout.
+    pub fn new(
+        layout: Layout,
+        profile: Profile,
+        settings: TrainSettings,
+        device: &Device,
+        state: &State,
+    ) -> Result<Self, TrainError> {
+        let device = device.clone().inner();
+        layout.check_length(state.first.len())?;
+        layout.check_length(state.second.len())?;
+        let first = to_tensors(&layout, &state.first, &device);
+        let second = to_tensors(&layout, &state.second, &device);
+        let decoder = Decoder::new(layout, profile, &device, &state.parameters, true)?;
+        Ok(Self { decoder, settings, device, first, second, updates: state.updates })
+    }
+
+    /// The model being trained.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Replaces parameters and moments, keeping the device and the layout.
+    ///
+    /// # Errors
+    /// The state's vectors do not fit the layout.
+    pub fn load(&mut self, state: &State) -> Result<(), TrainError> {
+        let layout = self.decoder.layout().clone();
+        *self = Self::new(layout, self.decoder.profile(), self.settings, &self.device, state)?;
+        Ok(())
+    }
+
+    /// Reads the state back.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn state(&self) -> Result<State, TrainError> {
+        let parameters: Vec<_> = self.decoder.parameters().iter().map(|p| p.clone().inner()).collect();
+        Ok(State {
+            parameters: flatten(&parameters)?,
+            first: flatten(&self.first)?,
+            second: flatten(&self.second)?,
+            updates: self.updates,
+        })
+    }
+
+    /// One AdamW step on `tokens`; `step` is its index in the learning-rate schedule.
+    ///
+    /// # Errors
+    /// Tokens that do not fit, a loss or gradient that is not finite (nothing is updated then), a failing device.
+    pub fn step(&mut self, step: u32, tokens: &Tokens) -> Result<StepOutcome, TrainError> {
+        let loss = self.decoder.loss(tokens)?;
+        let mut gradients = loss.backward();
+        let mut gradient = Vec::with_capacity(self.first.len());
+        for (p, spec) in self.decoder.parameters().iter().zip(self.decoder.layout().params()) {
+            let g = p.grad_remove(&mut gradients);
+            gradient.push(g.ok_or_else(|| TrainError::NoGradient { name: spec.name.clone() })?);
+        }
+        let loss = scalar(loss.inner())?;
+        let norm = self.gradient_norm(&gradient)?;
+        if !loss.is_finite() || !norm.is_finite() {
+            return Err(TrainError::Diverged { step, loss, gradient_norm: norm });
+        }
+        self.update(step, gradient, norm)?;
+        Ok(StepOutcome { loss, gradient_norm: norm })
+    }
+
+    /// `sqrt` of the squares of all tensors, which are added on the host in declared order.
+    fn gradient_norm(&self, gradient: &[Tensor<3>]) -> Result<f32, TrainError> {
+        let exact = matches!(self.decoder.profile(), Profile::Exact(_));
+        let squares: Vec<Tensor<3>> = gradient
+            .iter()
+            .map(|g| if exact { sum_of_squares(g.clone()) } else { (g.clone() * g.clone()).sum().reshape([1, 1, 1]) })
+            .collect();
+        let total = read(Tensor::cat(squares, 2))?.into_iter().fold(0f32, |sum, x| flush(sum + x));
+        Ok(total.sqrt())
+    }
+
+    fn update(&mut self, step: u32, gradient: Vec<Tensor<3>>, norm: f32) -> Result<(), TrainError> {
+        let hyper = self.settings.hyper(step, self.updates)?;
+        let exact = matches!(self.decoder.profile(), Profile::Exact(_));
+        let decays: Vec<bool> = self.decoder.layout().params().iter().map(|p| p.decay).collect();
+        let slots = self.first.iter_mut().zip(&mut self.second).zip(gradient).zip(decays);
+        for (parameter, (((first, second), g), decay)) in self.decoder.parameters_mut().iter_mut().zip(slots) {
+            let n = self.settings.numbers(hyper, norm, decay);
+            let blank = Tensor::empty([1, 1, 1], &self.device);
+            // The old tensors are given up so that the CPU can update them in place.
+            let p = std::mem::replace(parameter, blank.clone()).inner();
+            let (m, v) = (std::mem::replace(first, blank.clone()), std::mem::replace(second, blank));
+            let (p, m, v) = if exact {
+                adamw(p, g, m, v, n)
+            } else {
+                let g = g.mul_scalar(n.gradient_scale);
+                let m = m.mul_scalar(n.beta1) + g.clone().mul_scalar(n.one_minus_beta1);
+                let v = v.mul_scalar(n.beta2) + (g.clone() * g).mul_scalar(n.one_minus_beta2);
+                let root = v.clone().mul_scalar(n.c2).add_scalar(n.eps_squared).sqrt();
+                let p = p.clone() - (m.clone().mul_scalar(n.c1) / root).mul_scalar(n.lr) - p.mul_scalar(n.lr_decay);
+                (p, m, v)
+            };
+            (*first, *second) = (m, v);
+            *parameter = Tensor::from_inner(p).require_grad();
+        }
+        self.updates = self.updates.saturating_add(1);
+        Ok(())
+    }
+
+    /// Mean loss of the current parameters on `batches`, each weighted alike; nothing is updated.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], without divergence; [`TrainError::Device`] if there are no batches.
+    pub fn evaluate(&self, batches: &[Tokens]) -> Result<f32, TrainError> {
+        let mut losses = Vec::with_capacity(batches.len());
+        for tokens in batches {
+            losses.push(scalar(self.decoder.loss(tokens)?.inner())?);
+        }
+        if losses.is_empty() {
+            return Err(TrainError::Device("no batches to evaluate".to_owned()));
+        }
+        Ok(losses.iter().fold(0f32, |sum, x| sum + x) / losses.len() as f32)
+    }
+}
+
+fn flatten(tensors: &[Tensor<3>]) -> Result<Vec<f32>, TrainError> {
+    let mut flat = Vec::new();
+    for t in tensors {
+        flat.extend_from_slice(&read(t.clone())?);
+    }
+    Ok(flat)
+}
+
+fn read(t: Tensor<3>) -> Result<Vec<f32>, TrainError> {
+    let data: TensorData = t.try_into_data().map_err(|e| TrainError::Device(format!("{e:?}")))?;
+    data.try_to_vec::<f32>().map_err(|e| TrainError::Device(format!("{e:?}")))
+}
+
+fn scalar(t: Tensor<3>) -> Result<f32, TrainError> {
+    read(t)?.first().copied().ok_or_else(|| TrainError::Device("an empty result".to_owned()))
+}

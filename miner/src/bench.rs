@@ -1,0 +1,203 @@
+//! `bench`: how fast this machine trains.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use thiserror::Error;
+use watershed_engine::device::{self, DeviceChoice, DeviceError, OpenDevice};
+use watershed_engine::model::{ConfigError, Layout, Preset, Profile, TokenError, Tokens, init};
+use watershed_engine::product::Precision;
+use watershed_engine::train::{AdamwSettings, State, TrainError, TrainSettings, Trainer};
+
+/// Measure how fast this machine trains.
+///
+/// Times whole training steps (forward, backward, clipping, AdamW) of each preset, exact and native, and names the
+/// largest preset that fits. On a graphics device the CPU is measured beside it.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The device: auto, cpu, gpu or gpu:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Only this preset.
+    #[arg(long)]
+    preset: Option<Preset>,
+    /// Windows per step.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: u32,
+    /// Tokens of a window.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=8192))]
+    seq: u32,
+    /// Operand widths of exact matrix products.
+    #[arg(long, default_value_t = Precision::default())]
+    precision: Precision,
+    /// Seconds of measuring for each line, after one step of warm-up.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// One JSON object per line on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why nothing could be measured.
+#[derive(Debug, Error)]
+pub(crate) enum BenchError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error("--seconds must be above 0 and at most 3600, not {0}")]
+    Seconds(f64),
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Line {
+    device: String,
+    preset: &'static str,
+    parameters: usize,
+    profile: String,
+    /// Steps that were timed.
+    steps: u32,
+    /// Median of a step.
+    seconds_per_step: f64,
+    tokens_per_second: f64,
+    /// Tokens per second of this line over those of the native line of the same device.
+    ratio_to_native: Option<f64>,
+    /// The same over those of the CPU with the same profile.
+    ratio_to_cpu: Option<f64>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
+    if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
+        return Err(BenchError::Seconds(args.seconds));
+    }
+    let open = device::open(args.device)?;
+    let mut devices = vec![];
+    if open.is_wgpu {
+        devices.push(device::cpu());
+    }
+    devices.push(open);
+    if !args.json {
+        println!(
+            "{:<34} {:<6} {:>12}  {:<8} {:>10} {:>11} {:>9} {:>8}",
+            "device", "preset", "parameters", "profile", "s/step", "tokens/s", "/native", "/cpu"
+        );
+    }
+    let mut largest = None;
+    let mut on_cpu: Vec<Line> = Vec::new();
+    for preset in Preset::ALL.into_iter().filter(|p| args.preset.is_none_or(|only| only == *p)) {
+        if let Some(missing) = missing_memory(preset, args)? {
+            eprintln!("{}: needs about {missing} more memory than is free; not measured", preset.name());
+            continue;
+        }
+        for device in &devices {
+            let native = measure(device, preset, Profile::Native, "native".to_owned(), args)?;
+            let name = args.precision.to_string();
+            let mut exact = measure(device, preset, Profile::Exact(args.precision), name, args)?;
+            exact.ratio_to_native = Some(exact.tokens_per_second / native.tokens_per_second);
+            for mut line in [native, exact] {
+                let same = |l: &&Line| l.preset == line.preset && l.profile == line.profile;
+                if let Some(cpu) = on_cpu.iter().find(same).filter(|_| device.is_wgpu) {
+                    line.ratio_to_cpu = Some(line.tokens_per_second / cpu.tokens_per_second);
+                }
+                print(&line, args.json);
+                if !device.is_wgpu {
+                    on_cpu.push(line);
+                }
+            }
+        }
+        largest = Some(preset);
+    }
+    if let (Some(preset), false) = (largest, args.json) {
+        println!("largest preset that fits: {}", preset.name());
+    }
+    Ok(())
+}
+
+fn print(line: &Line, json: bool) {
+    if json {
+        println!("{}", serde_json::to_string(line).unwrap_or_default());
+        return;
+    }
+    let ratio = |r: Option<f64>| r.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
+    println!(
+        "{:<34} {:<6} {:>12}  {:<8} {:>10.4} {:>11.0} {:>9} {:>8}",
+        line.device.chars().take(34).collect::<String>(),
+        line.preset,
+        line.parameters,
+        line.profile,
+        line.seconds_per_step,
+        line.tokens_per_second,
+        ratio(line.ratio_to_native),
+        ratio(line.ratio_to_cpu),
+    );
+}
+
+/// Steps of one profile on one device.
+fn measure(
+    device: &OpenDevice,
+    preset: Preset,
+    profile: Profile,
+    name: String,
+    args: &Args,
+) -> Result<Line, BenchError> {
+    let mut config = preset.config();
+    config.max_seq = config.max_seq.max(args.seq as usize);
+    let layout = Layout::new(&config)?;
+    let parameters = layout.total();
+    let settings = TrainSettings {
+        adamw: AdamwSettings::default(),
+        peak_lr: 1e-4,
+        warmup_steps: 10,
+        total_steps: 1_000_000,
+        floor: 0.1,
+    };
+    let state = State::fresh(init(&layout, 0));
+    let mut trainer = Trainer::new(layout, profile, settings, &device.device, &state)?;
+    drop(state);
+    let (batch, seq) = (args.batch as usize, args.seq as usize);
+    let ids = (0..batch * (seq + 1)).map(|i| ((i * 7919 + i / 13) % config.vocab.min(256)) as u32).collect();
+    let tokens = Tokens::new(ids, batch, seq)?;
+    trainer.step(0, &tokens)?;
+    let mut times: Vec<Duration> = Vec::new();
+    let started = Instant::now();
+    while times.len() < 3 || started.elapsed().as_secs_f64() < args.seconds {
+        let step = Instant::now();
+        trainer.step(times.len() as u32 + 1, &tokens)?;
+        times.push(step.elapsed());
+    }
+    times.sort();
+    let median = times[times.len() / 2].as_secs_f64();
+    Ok(Line {
+        device: device.name.clone(),
+        preset: preset.name(),
+        parameters,
+        profile: name,
+        steps: times.len() as u32,
+        seconds_per_step: median,
+        tokens_per_second: (batch * seq) as f64 / median,
+        ratio_to_native: None,
+        ratio_to_cpu: None,
+    })
+}
+
+/// How much memory is missing for a preset, as text; none if it fits or if that cannot be known.
+fn missing_memory(preset: Preset, args: &Args) -> Result<Option<String>, BenchError> {
+    let config = preset.config();
+    let parameters = Layout::new(&config)?.total() as u64;
+    let tokens = u64::from(args.batch) * u64::from(args.seq);
+    // Parameters, gradients, two moments and the copies a step makes; then what the backward pass keeps of each layer,
+    // attention scores included; then logits, their gradient and softmax.
+    let layer = (12 * config.hidden + 6 * config.ffn) as u64 + 4 * (config.heads as u64) * u64::from(args.seq);
+    let activations = tokens * (layer * config.layers as u64 + 4 * config.vocab as u64);
+    let needed = 4 * (7 * parameters + activations);
+    let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kb| kb * 1024)
+    });
+    Ok(free.filter(|free| *free < needed).map(|free| format!("{:.1} GiB", (needed - free) as f64 / (1u64 << 30) as f64)))
+}

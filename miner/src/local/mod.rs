@@ -1,0 +1,174 @@
+//! `local`: a whole run with several workers on one machine, without money or network.
+//!
+//! The same inner loop, compression and outer step that a market run uses, so what is learned here about batch sizes,
+//! densities and widths holds there.
+
+mod corpus;
+mod report;
+mod run;
+mod settings;
+mod store;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use thiserror::Error;
+use watershed_engine::device::{self, DeviceChoice, DeviceError};
+use watershed_engine::model::Preset;
+use watershed_engine::product::Precision;
+use watershed_engine::selftest::{self, SelfTestError};
+
+use crate::stop::Stop;
+use corpus::{Corpus, CorpusError};
+use run::{LocalRun, RunError};
+use settings::Settings;
+use store::StoreError;
+
+/// Which arithmetic to train with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProfileName {
+    /// The numeric contract: the same bits on every device.
+    Exact,
+    /// The device's own f32: no promise about bits.
+    Native,
+}
+
+/// What becomes of the optimizer's moments between rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MomentsName {
+    /// Carried in the 8-bit block format that a validator can be handed.
+    Carried,
+    /// Carried in full, for comparison.
+    Full,
+    /// Zero at the start of each round: nothing to hand over.
+    Fresh,
+}
+
+/// Train a small model with several workers on this machine, on the text files in a folder.
+///
+/// Each round every worker takes H AdamW steps from the shared checkpoint, compresses its pseudo-gradient, and the outer
+/// step averages them into the next checkpoint. The checkpoint depends on the text and the flags only, never on the
+/// device: two machines that print the same digest hold the same model, bit for bit.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Folder with .txt or .md files; folders below it are read too.
+    #[arg(long)]
+    text: PathBuf,
+    /// Size of the model: nano (0.9 M parameters), micro (10 M) or small (124 M).
+    #[arg(long, default_value = "nano")]
+    preset: Preset,
+    /// Workers that train in parallel between outer steps.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    workers: u32,
+    /// Windows per inner step and worker.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: u32,
+    /// Tokens of a window.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=8192))]
+    seq: u32,
+    /// Values kept of every 4096 of a pseudo-gradient.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    top_k: u32,
+    /// Average whole pseudo-gradients without compression, for comparison.
+    #[arg(long)]
+    dense: bool,
+    /// Rounds.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rounds: u32,
+    /// AdamW steps of each worker in a round.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    inner_steps: u32,
+    /// Seed of initialisation and windows.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The device: auto, cpu, gpu or gpu:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Operand widths of matrix products, 8x8 to 16x16.
+    #[arg(long, default_value_t = Precision::default())]
+    precision: Precision,
+    /// Exact or native arithmetic.
+    #[arg(long, value_enum, default_value_t = ProfileName::Exact)]
+    profile: ProfileName,
+    /// Optimizer moments between rounds.
+    #[arg(long, value_enum, default_value_t = MomentsName::Carried)]
+    moments: MomentsName,
+    /// Highest learning rate.
+    #[arg(long, default_value_t = 3e-3)]
+    lr: f32,
+    /// Learning rate of the outer step.
+    #[arg(long, default_value_t = 1.0)]
+    outer_lr: f32,
+    /// Nesterov momentum of the outer step; 0 for none.
+    #[arg(long, default_value_t = 0.0)]
+    outer_momentum: f32,
+    /// Decay of the error feedback.
+    #[arg(long, default_value_t = 0.95)]
+    error_decay: f32,
+    /// Continue the run that is kept in --out.
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// Folder for the model (Hugging Face files) and the state of the run.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// One JSON object per round on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a local run did not finish.
+#[derive(Debug, Error)]
+pub(crate) enum LocalError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("{name}: {source}")]
+    SelfTest { name: String, source: SelfTestError },
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{name} must be {allowed}, not {given}")]
+    Flag { name: &'static str, allowed: &'static str, given: f32 },
+    #[error("cannot listen for Ctrl-C: {0}")]
+    Signals(#[from] ctrlc::Error),
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), LocalError> {
+    let checks = [
+        ("--lr", "above 0 and at most 1", args.lr, args.lr > 0.0 && args.lr <= 1.0),
+        ("--outer-lr", "above 0 and at most 10", args.outer_lr, args.outer_lr > 0.0 && args.outer_lr <= 10.0),
+        ("--outer-momentum", "in 0..1", args.outer_momentum, (0.0..1.0).contains(&args.outer_momentum)),
+        ("--error-decay", "in 0..=1", args.error_decay, (0.0..=1.0).contains(&args.error_decay)),
+    ];
+    for (name, allowed, given, fine) in checks {
+        if !fine {
+            return Err(LocalError::Flag { name, allowed, given });
+        }
+    }
+    let corpus = Corpus::read(&args.text)?;
+    corpus.check(args.seq as usize)?;
+    let open = device::open(args.device)?;
+    if args.profile == ProfileName::Exact {
+        selftest::check(&open.device).map_err(|source| LocalError::SelfTest { name: open.name.clone(), source })?;
+    }
+    let settings = Settings::new(args, &corpus);
+    let mut report = report::Report::new(args.json, &settings, &corpus, &open.name);
+    let stop = Stop::on_signals()?;
+    let store = args.out.as_deref().map(store::Store::open).transpose()?;
+    let saved = match (&store, args.resume) {
+        (Some(store), true) => store.load(&settings)?,
+        (Some(store), false) => {
+            store.refuse_if_used()?;
+            None
+        }
+        (None, _) => None,
+    };
+    let mut local = LocalRun::new(settings, corpus, &open, saved)?;
+    let finished = local.run(store.as_ref(), &stop, &mut report)?;
+    if let (Some(store), true) = (&store, finished) {
+        report.wrote(&store.write_model(local.model(), local.checkpoint())?);
+    }
+    Ok(())
+}

@@ -1,0 +1,334 @@
+//! The rounds of a local run.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use thiserror::Error;
+use watershed_engine::device::OpenDevice;
+use watershed_engine::merkle::{self, MerkleError, Section};
+use watershed_engine::model::{ConfigError, Layout, ModelConfig, TokenError, Tokens, init};
+use watershed_engine::moments;
+use watershed_engine::outer::{OuterError, OuterSpec, OuterState, PseudoGradientSource, Submission, outer_step};
+use watershed_engine::pseudo_gradient;
+use watershed_engine::train::{State, TrainError, Trainer, inner_steps};
+
+use super::corpus::Corpus;
+use super::report::{Report, RoundReport};
+use super::settings::Settings;
+use super::store::{Meta, Saved, Store, StoreError};
+use crate::stop::Stop;
+
+/// Held-out windows the checkpoint is judged by after each round.
+const EVALUATION_WINDOWS: usize = 64;
+
+/// Why a run stopped.
+#[derive(Debug, Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    #[error(transparent)]
+    Outer(#[from] OuterError),
+    #[error(transparent)]
+    Moments(#[from] moments::EncodeError),
+    #[error("the moments do not read back: {0}")]
+    MomentsBack(#[from] moments::DecodeError),
+    #[error(transparent)]
+    Compress(#[from] pseudo_gradient::EncodeError),
+    #[error("the pseudo-gradient does not read back: {0}")]
+    CompressBack(#[from] pseudo_gradient::DecodeError),
+    #[error(transparent)]
+    Digest(#[from] MerkleError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the saved run lacks {0}; remove it to start the run again")]
+    Incomplete(String),
+}
+
+/// What a worker keeps from one round to the next.
+#[derive(Clone, Debug)]
+struct Worker {
+    error_feedback: Vec<f32>,
+    first: Vec<f32>,
+    second: Vec<f32>,
+    updates: u32,
+}
+
+/// A worker that was stopped between two inner steps.
+#[derive(Clone, Debug)]
+struct UnderWay {
+    worker: u32,
+    steps: u32,
+    state: State,
+}
+
+/// A run and everything it consists of.
+pub(crate) struct LocalRun {
+    settings: Settings,
+    corpus: Corpus,
+    layout: Layout,
+    trainer: Trainer,
+    outer: OuterState,
+    workers: Vec<Worker>,
+    rounds_done: u32,
+    /// Pseudo-gradients of the round under way.
+    submissions: Vec<Vec<f32>>,
+    losses: Vec<f32>,
+    bytes: Vec<usize>,
+    under_way: Option<UnderWay>,
+    evaluation: Vec<Tokens>,
+}
+
+impl LocalRun {
+    /// A new run, or the continuation of a saved one.
+    pub(crate) fn new(
+        settings: Settings,
+        corpus: Corpus,
+        device: &OpenDevice,
+        saved: Option<Saved>,
+    ) -> Result<Self, RunError> {
+        let layout = Layout::new(&settings.model)?;
+        let n = layout.total();
+        let parameters = init(&layout, settings.seed);
+        let blank = Worker { error_feedback: vec![0.0; n], first: vec![0.0; n], second: vec![0.0; n], updates: 0 };
+        let state = State::fresh(parameters.clone());
+        let trainer = Trainer::new(layout.clone(), settings.profile, settings.train, &device.device, &state)?;
+        let evaluation = corpus.evaluation(EVALUATION_WINDOWS, settings.seq)?;
+        let mut run = Self {
+            workers: vec![blank; settings.workers as usize],
+            outer: OuterState { parameters, velocity: Vec::new() },
+            settings,
+            corpus,
+            layout,
+            trainer,
+            rounds_done: 0,
+            submissions: Vec::new(),
+            losses: Vec::new(),
+            bytes: Vec::new(),
+            under_way: None,
+            evaluation,
+        };
+        if let Some(saved) = saved {
+            run.restore(saved)?;
+        }
+        Ok(run)
+    }
+
+    /// The model's configuration.
+    pub(crate) fn model(&self) -> &ModelConfig {
+        self.layout.config()
+    }
+
+    /// The parameters after the last completed round.
+    pub(crate) fn checkpoint(&self) -> &[f32] {
+        &self.outer.parameters
+    }
+
+    /// Runs until all rounds are done (true) or a stop is asked for (false). Everything is saved after each round and on
+    /// a stop.
+    pub(crate) fn run(
+        &mut self,
+        store: Option<&Store>,
+        stop: &Stop,
+        report: &mut Report,
+    ) -> Result<bool, RunError> {
+        while self.rounds_done < self.settings.rounds {
+            let started = Instant::now();
+            while self.submissions.len() < self.workers.len() {
+                if !self.work(stop, report)? {
+                    if let Some(store) = store {
+                        store.save(&self.settings, self.saved())?;
+                    }
+                    report.stopped(store.is_some());
+                    return Ok(false);
+                }
+            }
+            let round = self.finish_round(started)?;
+            if let Some(store) = store {
+                store.save(&self.settings, self.saved())?;
+            }
+            report.round(&round);
+        }
+        report.finished();
+        Ok(true)
+    }
+
+    /// The next worker's inner steps and its submission; false if stopped before the last step.
+    fn work(&mut self, stop: &Stop, report: &Report) -> Result<bool, RunError> {
+        let s = &self.settings;
+        let index = self.submissions.len() as u32;
+        let (start, taken) = match self.under_way.take().filter(|u| u.worker == index) {
+            Some(u) => (u.state, u.steps),
+            None => (self.start(index), 0),
+        };
+        let (round, corpus) = (self.rounds_done, &self.corpus);
+        let first = round * s.inner_steps;
+        let steps = first + taken..first + s.inner_steps;
+        let window = |step: u32| corpus.window(s.seed, index, step, s.batch, s.seq);
+        let trajectory = inner_steps(&mut self.trainer, &start, steps, &window, &mut |record, _| {
+            report.step(round, index, record.step - first, record.loss);
+            if stop.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        self.losses.extend(trajectory.steps.iter().map(|r| r.loss));
+        if trajectory.stopped {
+            let steps = taken + trajectory.steps.len() as u32;
+            self.under_way = Some(UnderWay { worker: index, steps, state: trajectory.state });
+            return Ok(false);
+        }
+        self.submit(index, trajectory.state)?;
+        Ok(true)
+    }
+
+    /// Where a worker starts a round: the checkpoint with the moments it carries.
+    fn start(&self, index: u32) -> State {
+        let parameters = self.outer.parameters.clone();
+        match self.workers.get(index as usize) {
+            Some(w) if self.settings.carried && w.updates > 0 => {
+                State { parameters, first: w.first.clone(), second: w.second.clone(), updates: w.updates }
+            }
+            _ => State::fresh(parameters),
+        }
+    }
+
+    /// Compresses the worker's pseudo-gradient and keeps its error feedback and moments.
+    fn submit(&mut self, index: u32, end: State) -> Result<(), RunError> {
+        let mut delta: Vec<f32> = end.parameters;
+        for (d, theta) in delta.iter_mut().zip(&self.outer.parameters) {
+            *d = watershed_engine::scalar::flush(*theta - *d, 0);
+        }
+        let Some(worker) = self.workers.get_mut(index as usize) else {
+            return Err(RunError::Incomplete(format!("worker {index}")));
+        };
+        if let Some(top_k) = self.settings.top_k {
+            let encoded = pseudo_gradient::compress(
+                &mut worker.error_feedback,
+                &delta,
+                self.settings.error_decay,
+                top_k,
+            )?;
+            self.bytes.push(encoded.len());
+            let expected = pseudo_gradient::Expected { params: delta.len(), k: top_k };
+            delta = pseudo_gradient::decode_dense(&encoded, expected)?;
+        } else {
+            self.bytes.push(4 * delta.len());
+        }
+        if self.settings.carried {
+            worker.updates = end.updates;
+            (worker.first, worker.second) = if self.settings.eight_bit {
+                let m = moments::decode(&moments::encode(&end.first, &end.second)?, end.first.len())?;
+                (m.first, m.second)
+            } else {
+                (end.first, end.second)
+            };
+        }
+        self.submissions.push(delta);
+        Ok(())
+    }
+
+    /// The outer step and what is reported of it.
+    fn finish_round(&mut self, started: Instant) -> Result<RoundReport, RunError> {
+        let s = &self.settings;
+        let sources: Vec<&[f32]> = self.submissions.iter().map(Vec::as_slice).collect();
+        let submissions: Vec<Submission<'_>> = sources
+            .iter()
+            .enumerate()
+            .map(|(i, gradient)| {
+                let mut id = [0; 32];
+                id[..8].copy_from_slice(&(i as u64).to_be_bytes());
+                Submission { id, gradient: gradient as &(dyn PseudoGradientSource + Sync) }
+            })
+            .collect();
+        let momentum = (s.outer_momentum > 0.0).then_some(s.outer_momentum);
+        let (next, _) = outer_step(&self.outer, &submissions, &OuterSpec { rate: s.outer_lr, momentum })?;
+        self.outer = next;
+        self.submissions.clear();
+        self.trainer.load(&State::fresh(self.outer.parameters.clone()))?;
+        let eval_loss = self.trainer.evaluate(&self.evaluation)?;
+        let losses = std::mem::take(&mut self.losses);
+        let bytes = std::mem::take(&mut self.bytes);
+        self.rounds_done += 1;
+        Ok(RoundReport {
+            round: self.rounds_done,
+            train_loss: losses.iter().sum::<f32>() / losses.len().max(1) as f32,
+            eval_loss,
+            bytes_per_worker: bytes.iter().sum::<usize>() / bytes.len().max(1),
+            tokens: u64::from(s.workers) * u64::from(s.inner_steps) * (s.batch * s.seq) as u64,
+            seconds: started.elapsed().as_secs_f64(),
+            checkpoint: self.digest()?,
+        })
+    }
+
+    /// Merkle root of the checkpoint's parameters, in hex.
+    fn digest(&self) -> Result<String, RunError> {
+        let sections = vec![Section::new("parameters", self.outer.parameters.len() as u64)];
+        let layout = merkle::Layout::new("checkpoint", sections)?;
+        Ok(merkle::state_digest(&layout, &[&self.outer.parameters])?.to_string())
+    }
+
+    /// Everything needed to continue.
+    fn saved(&self) -> Saved {
+        let mut vectors = HashMap::from([("checkpoint".to_owned(), self.outer.parameters.clone())]);
+        vectors.insert("velocity".to_owned(), self.outer.velocity.clone());
+        for (i, w) in self.workers.iter().enumerate() {
+            vectors.insert(format!("worker.{i}.error_feedback"), w.error_feedback.clone());
+            vectors.insert(format!("worker.{i}.first"), w.first.clone());
+            vectors.insert(format!("worker.{i}.second"), w.second.clone());
+        }
+        for (i, values) in self.submissions.iter().enumerate() {
+            vectors.insert(format!("round.{i}.pseudo_gradient"), values.clone());
+        }
+        if let Some(u) = &self.under_way {
+            vectors.insert("under_way.parameters".to_owned(), u.state.parameters.clone());
+            vectors.insert("under_way.first".to_owned(), u.state.first.clone());
+            vectors.insert("under_way.second".to_owned(), u.state.second.clone());
+        }
+        let meta = Meta {
+            rounds: self.rounds_done,
+            updates: self.workers.iter().map(|w| w.updates).collect(),
+            submitted: self.submissions.len() as u32,
+            under_way: self.under_way.as_ref().map(|u| (u.worker, u.steps, u.state.updates)),
+            losses: self.losses.clone(),
+            bytes: self.bytes.clone(),
+            ..Meta::default()
+        };
+        Saved { meta, vectors }
+    }
+
+    fn restore(&mut self, saved: Saved) -> Result<(), RunError> {
+        let (meta, mut vectors) = (saved.meta, saved.vectors);
+        let total = self.layout.total();
+        let mut take = |name: String| match vectors.remove(&name) {
+            Some(v) if v.len() == total => Ok(v),
+            _ => Err(RunError::Incomplete(name)),
+        };
+        self.outer.parameters = take("checkpoint".to_owned())?;
+        for (i, w) in self.workers.iter_mut().enumerate() {
+            w.error_feedback = take(format!("worker.{i}.error_feedback"))?;
+            w.first = take(format!("worker.{i}.first"))?;
+            w.second = take(format!("worker.{i}.second"))?;
+            let updates = meta.updates.get(i).copied();
+            w.updates = updates.ok_or_else(|| RunError::Incomplete(format!("updates of worker {i}")))?;
+        }
+        for i in 0..meta.submitted {
+            self.submissions.push(take(format!("round.{i}.pseudo_gradient"))?);
+        }
+        if let Some((worker, steps, updates)) = meta.under_way {
+            let state = State {
+                parameters: take("under_way.parameters".to_owned())?,
+                first: take("under_way.first".to_owned())?,
+                second: take("under_way.second".to_owned())?,
+                updates,
+            };
+            self.under_way = Some(UnderWay { worker, steps, state });
+        }
+        self.outer.velocity = vectors.remove("velocity").unwrap_or_default();
+        self.rounds_done = meta.rounds;
+        self.losses = meta.losses;
+        self.bytes = meta.bytes;
+        Ok(())
+    }
+}
