@@ -71,7 +71,9 @@ fn shape(items: usize, m: usize, n: usize, k: usize) -> Result<(), ProductError>
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for threads in [1, 2] {
         println!("{threads} thread(s), {}", Isa::best());
-        println!("batch x  m   x   n   x   k     bits  GMAC/s with quantising  ns per element: left rows, left columns, right");
+        println!(
+            "batch x  m   x   n   x   k     bits  GMAC/s with quantising  ns per element: left rows, left columns, right"
+        );
         rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| {
             for (items, m, n, k) in [
                 (1, 1024, 128, 128),

@@ -7,8 +7,9 @@
 //!
 //! # The numeric contract
 //!
-//! * `+ - x` are IEEE-754 single operations, round to nearest even, and every result is *flushed*: a subnormal
-//!   becomes a zero of the same sign. Nothing is contracted or reassociated.
+//! * `+ - x` are IEEE-754 single operations, round to nearest even, and every result is *flushed*: what lies below
+//!   2^-125 becomes a zero of the same sign, so devices that keep subnormals and devices that flush them, before or
+//!   after rounding, agree. Nothing is contracted or reassociated.
 //! * A **sum** of a row of `n` numbers runs in 32 lanes: lane `l` adds the elements `l, l+32, l+64, ..` in that order
 //!   starting from `+0`; then lanes are added pairwise, `l` with `l+16`, then `+8`, `+4`, `+2`, `+1`. Every addition
 //!   is flushed. A sum down a column does the same with rows in place of elements.

@@ -3,7 +3,7 @@
 //! it asks each for a block of values at a time, so its memory does not grow with the number of submissions.
 //!
 //! Definition, for parameters `theta`, pseudo-gradients `g_1 .. g_N` sorted by submission id, and `flush`, which turns
-//! subnormals into zeros of the same sign (every operation is one IEEE operation, rounded to nearest even):
+//! magnitudes below 2^-125 into zeros of the same sign (every operation is one IEEE operation, rounded to nearest even):
 //!
 //! ```text
 //! norm_i   = square root of the sum of squares of g_i in f64, in the order that `norm` defines

@@ -36,7 +36,9 @@ pub enum ProductError {
         limit: usize,
     },
     /// Two places of the output are the same element, or cannot cheaply be shown not to be.
-    #[error("stride {stride} of the output is below the {extent} elements one step covers, so results would overlap")]
+    #[error(
+        "stride {stride} of the output is below the {extent} elements one step covers, so results would overlap"
+    )]
     Overlap {
         /// The stride that is too small.
         stride: usize,
@@ -54,7 +56,9 @@ pub enum ProductError {
         right: usize,
     },
     /// The operands were quantised for different precisions.
-    #[error("the left operand was quantised for {left}, the right one for {right}; quantise both for the same")]
+    #[error(
+        "the left operand was quantised for {left}, the right one for {right}; quantise both for the same"
+    )]
     Precisions {
         /// Precision of the left operand.
         left: Precision,
@@ -62,7 +66,9 @@ pub enum ProductError {
         right: Precision,
     },
     /// A causal hint whose sequence length does not fit the shape.
-    #[error("a causal hint of {seq} steps does not fit {rows} rows by {columns}: rows must be whole sequences")]
+    #[error(
+        "a causal hint of {seq} steps does not fit {rows} rows by {columns}: rows must be whole sequences"
+    )]
     Causal {
         /// Steps of one sequence.
         seq: usize,

@@ -14,7 +14,7 @@
 //! * **Bias**, if any: `result + bias[n]`, one IEEE addition, a subnormal sum flushed to a zero of the same sign, any NaN
 //!   written as `0x7fc00000`.
 //!
-//! Nothing about order, tiles, parts or threads belongs to the definition; [`reference`] computes it literally and every
+//! Nothing about order, tiles, parts or threads belongs to the definition; [`mod@reference`] computes it literally and every
 //! other way must give the same bits.
 //!
 //! # Use

@@ -134,12 +134,23 @@ impl LeftOperand {
     }
 
     /// As [`LeftOperand::refill`] with a chosen instruction set, which does not change the result.
-    pub fn refill_with(&mut self, view: &View<'_>, precision: Precision, isa: Isa) -> Result<(), ProductError> {
+    pub fn refill_with(
+        &mut self,
+        view: &View<'_>,
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<(), ProductError> {
         let pairs = view.k.div_ceil(2).max(1);
         let block = view.rows.clamp(1, BLOCK);
         let blocks = view.rows.div_ceil(block);
         let layout = match view.k_stride {
-            1 => LeftLayout { block, pairs, row_step: spread(pairs), pair_step: 1, words: block * spread(pairs) },
+            1 => LeftLayout {
+                block,
+                pairs,
+                row_step: spread(pairs),
+                pair_step: 1,
+                words: block * spread(pairs),
+            },
             _ => LeftLayout { block, pairs, row_step: 1, pair_step: block, words: block * pairs },
         };
         let words = bounded([view.items, blocks, layout.words])?;
@@ -185,7 +196,12 @@ impl RightOperand {
     }
 
     /// As [`RightOperand::refill`] with a chosen instruction set, which does not change the result.
-    pub fn refill_with(&mut self, view: &View<'_>, precision: Precision, isa: Isa) -> Result<(), ProductError> {
+    pub fn refill_with(
+        &mut self,
+        view: &View<'_>,
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<(), ProductError> {
         let pairs = view.k.div_ceil(2).max(1);
         let panels = view.rows.div_ceil(PANEL);
         let parts = if super::multiply::is_cut(precision) { 2 } else { 1 };

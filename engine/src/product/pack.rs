@@ -13,10 +13,14 @@ pub(crate) const PANEL: usize = 32;
 /// Rows of a transposed left operand that are interleaved.
 pub(crate) const BLOCK: usize = 48;
 
+/// Rows scaled together, so that the latency of finding one maximum hides behind the others.
+const GROUP: usize = 16;
+
 /// A tile of 16 x 16 words.
 pub(crate) type Square = [[u32; 16]; 16];
 
-/// The steps of packing that compilers do not turn into good vector code.
+/// The steps of packing that compilers do not turn into good vector code. (Nor do they vectorise closures here: a closure is
+/// compiled without the instructions of the function it is inlined into.)
 pub(crate) trait Lanes: Copy {
     /// The largest magnitudes (bits without sign) of the elements `i, i + 16, i + 32, ..` of a row, for 16 lanes `i`.
     fn magnitudes(self, row: &[f32]) -> [u32; 16];
@@ -77,9 +81,6 @@ pub(crate) fn left_block(
         }
     }
 }
-
-/// Rows scaled together, so that the latency of finding one maximum hides behind the others.
-const GROUP: usize = 16;
 
 /// Fewer than 32 elements, filled up with zeros.
 #[inline(always)]
@@ -179,6 +180,7 @@ pub(crate) fn right_panel(
     }
 }
 
+/// One part of a panel.
 #[inline(always)]
 fn right_part<const PART: u8>(
     by: impl Lanes,
@@ -191,8 +193,8 @@ fn right_part<const PART: u8>(
     let rows = source.rows.min(PANEL);
     scales.fill(1.0);
     if source.row_major() {
-        for first in (0..rows).step_by(16) {
-            let scales = &mut scales[first..][..16];
+        for first in (0..rows).step_by(GROUP) {
+            let scales = &mut scales[first..][..GROUP];
             right_rows::<PART>(by, source, (first, pairs), width, &mut to[first..], scales);
         }
     } else {
@@ -212,7 +214,7 @@ fn right_part<const PART: u8>(
     }
 }
 
-/// 16 rows stored along the contraction axis, into 16 columns of a panel.
+/// Up to [`GROUP`] rows stored along the contraction axis, into 16 columns of a panel.
 #[inline(always)]
 fn right_rows<const PART: u8>(
     by: impl Lanes,
@@ -222,7 +224,7 @@ fn right_rows<const PART: u8>(
     to: &mut [u32],
     scales: &mut [f32],
 ) {
-    let rows = (source.rows - first).min(16);
+    let rows = (source.rows - first).min(GROUP);
     let rounder = Rounder::new(width);
     let (multipliers, group_scales) = group_scaling(by, source, (first, first + rows), width);
     scales[..rows].copy_from_slice(&group_scales[..rows]);

@@ -75,7 +75,8 @@ pub fn round(sum: i128, exponent: i32) -> f32 {
         mantissa >>= 1;
         top += 1;
     }
-    let bits = if top > 127 { 0x7f80_0000 } else { ((top + 127) as u32) << 23 | (mantissa as u32 & 0x7f_ffff) };
+    let bits =
+        if top > 127 { 0x7f80_0000 } else { ((top + 127) as u32) << 23 | (mantissa as u32 & 0x7f_ffff) };
     f32::from_bits(bits | if sum < 0 { 0x8000_0000 } else { 0 })
 }
 
@@ -136,10 +137,7 @@ mod tests {
         // emax of 1.0 is 127: one unit of 8 bits is 2^-6
         let row = [1.0, 0.5 / 64.0, 1.5 / 64.0, -2.5 / 64.0, -0.51 / 64.0, 1e-40, -0.0];
         let expected = vec![64, 0, 2, -2, -1, 0, 0];
-        assert_eq!(
-            quantise(row.into_iter(), Width::W8),
-            Row::Scaled { exponent: -6, integers: expected }
-        );
+        assert_eq!(quantise(row.into_iter(), Width::W8), Row::Scaled { exponent: -6, integers: expected });
         let top = [1.999_999_9f32, -1.999_999_9];
         assert_eq!(
             quantise(top.into_iter(), Width::W8),

@@ -85,8 +85,10 @@ mod tests {
             let whole = |v: u32| i32::from(v as u16 as i16);
             let x = q as f32;
             assert_eq!(whole(rounder.round::<{ part::WHOLE }>(x, 1.0)), q);
-            let (high, low) =
-                (whole(rounder.round::<{ part::HIGH }>(x, 1.0)), whole(rounder.round::<{ part::LOW }>(x, 1.0)));
+            let (high, low) = (
+                whole(rounder.round::<{ part::HIGH }>(x, 1.0)),
+                whole(rounder.round::<{ part::LOW }>(x, 1.0)),
+            );
             assert_eq!(256 * high + low, q);
             assert!((-128..=128).contains(&high) && (-128..=127).contains(&low));
         }

@@ -138,7 +138,8 @@ fn every_kind_of_number_in_every_layout() {
             let (m, n, k) = (1 + random.below(20), 1 + random.below(40), 1 + random.below(70));
             let (a, b) = (fill(left, m * k, &mut random), fill(right, n * k, &mut random));
             let layouts = random.below(4);
-            let p = [Precision::P8X8, Precision::P12X12, Precision::P8X16, Precision::P16X16][random.below(4)];
+            let p =
+                [Precision::P8X8, Precision::P12X12, Precision::P8X16, Precision::P16X16][random.below(4)];
             check(&view(&a, layouts & 1 == 1, m, k), &view(&b, layouts & 2 == 2, n, k), p, None);
         }
     }
@@ -151,7 +152,12 @@ fn every_precision() {
         for b_bits in 8..=16 {
             let (m, n, k) = (13, 33, 40 + random.below(60));
             let (a, b) = (fill(Kind::Ordinary, m * k, &mut random), fill(Kind::Ties, n * k, &mut random));
-            check(&view(&a, a_bits % 2 == 0, m, k), &view(&b, b_bits % 2 == 0, n, k), precision(a_bits, b_bits), None);
+            check(
+                &view(&a, a_bits % 2 == 0, m, k),
+                &view(&b, b_bits % 2 == 0, n, k),
+                precision(a_bits, b_bits),
+                None,
+            );
         }
     }
 }
@@ -228,13 +234,27 @@ fn rounding_ties_of_the_result() {
 #[test]
 fn results_at_the_ends_of_the_range() {
     let mut seen = [0; 4];
-    for (a_power, b_power) in [(-63, -63), (-64, -62), (-100, -26), (-99, -27), (63, 64), (64, 64), (127, 0), (100, 27), (-100, 127), (127, -100)] {
+    for (a_power, b_power) in [
+        (-63, -63),
+        (-64, -62),
+        (-100, -26),
+        (-99, -27),
+        (63, 64),
+        (64, 64),
+        (127, 0),
+        (100, 27),
+        (-100, 127),
+        (127, -100),
+    ] {
         for p in [Precision::P8X8, Precision::P12X12, Precision::P16X16] {
             let (a_scale, b_scale) = (2f64.powi(a_power) as f32, 2f64.powi(b_power) as f32);
             // b = 1 and fractions of it, so sums lie on both sides of the power of two
             let a: Vec<f32> = [1.0, 1.0, -1.0, 1.0, 0.99, 1.99].iter().map(|x| x * a_scale).collect();
-            let b: Vec<f32> =
-                [[1.0, 0.0], [1.0, -0.01], [1.0, 1.0], [0.5, 0.25], [1.0, -1.0]].iter().flatten().map(|x| x * b_scale).collect();
+            let b: Vec<f32> = [[1.0, 0.0], [1.0, -0.01], [1.0, 1.0], [0.5, 0.25], [1.0, -1.0]]
+                .iter()
+                .flatten()
+                .map(|x| x * b_scale)
+                .collect();
             let (left, right) = (view(&a, false, 3, 2), view(&b, false, 5, 2));
             check(&left, &right, p, None);
             for x in reference::product(&left, &right, p, None) {
@@ -248,6 +268,19 @@ fn results_at_the_ends_of_the_range() {
     assert!(seen.iter().all(|&n| n > 5), "the cases are meant to reach every end: {seen:?}");
 }
 
+/// `2^-126 * (1 - 2^-28)` would round up to the smallest normal number, but it lies below it.
+#[test]
+fn smallness_is_decided_before_rounding() {
+    let unit = 2f32.powi(-14);
+    let (a_scale, b_scale) = (2f32.powi(-70), 2f32.powi(-56));
+    let a = [1.0, unit, -1.0, -unit, 1.0, 0.0].map(|x| x * a_scale);
+    let b = [1.0, -unit].map(|x| x * b_scale);
+    let (left, right) = (view(&a, false, 3, 2), view(&b, false, 1, 2));
+    let expected = [0.0, 0.0, f32::MIN_POSITIVE];
+    assert_eq!(bits(&reference::product(&left, &right, Precision::P16X16, None)), bits(&expected));
+    check(&left, &right, Precision::P16X16, None);
+}
+
 #[test]
 fn a_poisoned_row_spoils_its_own_results_only() {
     let (m, n, k) = (50, 70, 9);
@@ -255,7 +288,14 @@ fn a_poisoned_row_spoils_its_own_results_only() {
     a[49 * k + 3] = f32::NEG_INFINITY;
     b[33 * k] = f32::from_bits(0xffc0_0001);
     for isa in Isa::available() {
-        let got = compute(&view(&a, false, m, k), &view(&b, false, n, k), Precision::P12X12, None, Causal::None, isa);
+        let got = compute(
+            &view(&a, false, m, k),
+            &view(&b, false, n, k),
+            Precision::P12X12,
+            None,
+            Causal::None,
+            isa,
+        );
         for (i, x) in got.iter().enumerate() {
             let poisoned = i / n == 49 || i % n == 33;
             assert_eq!(x.to_bits(), if poisoned { CANONICAL_NAN } else { 9f32.to_bits() }, "{isa} {i}");
@@ -279,7 +319,12 @@ fn bias_is_added_with_one_rounding_and_flushed() {
     let one = [1.0, 0.0];
     check(&view(&small, false, 2, 1), &view(&one, false, 2, 1), Precision::P12X12, Some(&[-1.5e-38, 1e-40]));
     let large = [f32::MAX, -f32::MAX];
-    check(&view(&large, false, 2, 1), &view(&large, false, 2, 1), Precision::P12X12, Some(&[f32::INFINITY, 1.0]));
+    check(
+        &view(&large, false, 2, 1),
+        &view(&large, false, 2, 1),
+        Precision::P12X12,
+        Some(&[f32::INFINITY, 1.0]),
+    );
 }
 
 /// Queries, keys and values side by side in one row per token; results into another such array.
@@ -328,7 +373,8 @@ fn causal_hints_change_nothing_that_is_needed() {
     for (t, groups, dh) in [(1, 3, 4), (7, 2, 4), (33, 3, 8), (100, 1, 32), (64, 2, 5)] {
         let m = groups * t;
         for p in [Precision::P12X12, Precision::P16X16] {
-            let (q, k) = (fill(Kind::Ordinary, m * dh, &mut random), fill(Kind::Ordinary, t * dh, &mut random));
+            let (q, k) =
+                (fill(Kind::Ordinary, m * dh, &mut random), fill(Kind::Ordinary, t * dh, &mut random));
             let (left, right) = (view(&q, false, m, dh), view(&k, false, t, dh));
             let mut scores = reference::product(&left, &right, p, None);
             for (i, x) in scores.iter_mut().enumerate() {
@@ -361,7 +407,8 @@ fn causal_hints_change_nothing_that_is_needed() {
 fn threads_do_not_show() {
     let mut random = Random(66);
     for (items, m, n, k) in [(1, 300, 100, 130), (1, 4, 2100, 520), (24, 64, 64, 32)] {
-        let (a, b) = (fill(Kind::Wide, items * m * k, &mut random), fill(Kind::Giant, items * n * k, &mut random));
+        let (a, b) =
+            (fill(Kind::Wide, items * m * k, &mut random), fill(Kind::Giant, items * n * k, &mut random));
         for transposed in [false, true] {
             let run = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -419,13 +466,19 @@ fn refusals_name_what_is_wrong() {
         assert!(matches!(product(&a, &b, &mut out, &plain), Err(ProductError::Mismatch { .. })));
     }
     let short = Options { bias: Some(&data[..4]), ..plain };
-    assert!(matches!(product(&left(4, 6), &right(5, 6), &mut out, &short), Err(ProductError::Mismatch { .. })));
+    assert!(matches!(
+        product(&left(4, 6), &right(5, 6), &mut out, &short),
+        Err(ProductError::Mismatch { .. })
+    ));
     let view = View::row_major(&data, 5, 6).unwrap();
     let other = RightOperand::quantise(&view, Precision::P16X16).unwrap();
     assert!(matches!(product(&left(4, 6), &other, &mut out, &plain), Err(ProductError::Precisions { .. })));
     for causal in [Causal::Output { seq: 5 }, Causal::Output { seq: 0 }, Causal::Left { seq: 4 }] {
         let hinted = Options { causal, ..plain };
-        assert!(matches!(product(&left(4, 6), &right(5, 6), &mut out, &hinted), Err(ProductError::Causal { .. })));
+        assert!(matches!(
+            product(&left(4, 6), &right(5, 6), &mut out, &hinted),
+            Err(ProductError::Causal { .. })
+        ));
     }
 }
 

@@ -50,9 +50,9 @@ pub(crate) fn reach(axes: &[(usize, usize)]) -> Result<usize, ProductError> {
     if elements == 0 {
         return Ok(0);
     }
-    let last = axes.iter().try_fold(0usize, |last, &(count, stride)| {
-        last.checked_add((count - 1).checked_mul(stride)?)
-    });
+    let last = axes
+        .iter()
+        .try_fold(0usize, |last, &(count, stride)| last.checked_add((count - 1).checked_mul(stride)?));
     last.and_then(|last| last.checked_add(1)).ok_or(too_large)
 }
 

@@ -128,7 +128,20 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for bad in ["", "12", "x", "12x", "7x12", "12x17", "12X12", " 12x12", "+12x12", "012x12", "12x12x12", "99999999999x12"] {
+        for bad in [
+            "",
+            "12",
+            "x",
+            "12x",
+            "7x12",
+            "12x17",
+            "12X12",
+            " 12x12",
+            "+12x12",
+            "012x12",
+            "12x12x12",
+            "99999999999x12",
+        ] {
             assert!(bad.parse::<Precision>().is_err(), "{bad:?} was taken");
         }
         assert_eq!(Width::new(0), Err(WidthError::Bits(0)));

@@ -38,7 +38,8 @@ impl Tables {
         let top = CHUNK.trailing_zeros();
         let splits = (0..=top)
             .map(|log| {
-                let size = 1usize << log;
+                // Only a node that is neither empty nor full nor a single position is coded by a split.
+                let size = if log == 0 { return Vec::new() } else { 1usize << log };
                 (0..=k.min(size)).map(|count| split(size as u32, count as u32)).collect()
             })
             .collect();

@@ -148,17 +148,13 @@ fn every_truncation_and_every_flipped_bit_is_an_error_or_another_content() {
     for length in 0..bytes.len() {
         assert!(decode_dense(&bytes[..length], expected).is_err(), "truncated to {length}");
     }
-    let mut others = 0;
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         if let Ok(other) = decode_dense(&flipped, expected) {
             assert!(other != sent || other.iter().zip(&sent).any(|(a, b)| a.to_bits() != b.to_bits()), "bit {bit}");
-            others += 1;
         }
     }
-    // The last state of the coder is a 33-bit check: almost no flip survives it.
-    assert!(others * 50 < bytes.len() * 8, "{others} flips decode");
 }
 
 proptest! {

@@ -239,14 +239,16 @@ fn sigmoid_is_within_its_bound_and_total() {
 }
 
 #[test]
-fn flush_removes_subnormals_only() {
-    for (bits, want) in [(1, 0), (0x7f_ffff, 0), (NEG | 1, NEG), (NEG, NEG), (0, 0), (0x80_0000, 0x80_0000)] {
+fn flush_removes_what_lies_below_the_second_binade_only() {
+    let lowest = 0x100_0000;
+    let cases = [(1, 0), (0x7f_ffff, 0), (NEG | 1, NEG), (NEG, NEG), (0, 0), (lowest - 1, 0), (lowest, lowest)];
+    for (bits, want) in cases {
         assert_eq!(flush(f32::from_bits(bits), 0).to_bits(), want);
     }
     let mut stream = Stream(7);
     for _ in 0..100_000 {
         let x = f32::from_bits(stream.next() as u32);
-        if x.is_normal() || x.is_infinite() {
+        if x.abs() >= f32::from_bits(lowest) {
             assert_eq!(flush(x, 0).to_bits(), x.to_bits());
         }
     }

@@ -54,7 +54,7 @@ pub fn inner_steps(
     let mut trajectory = Trajectory { steps: Vec::new(), state: start.clone(), stopped: false };
     for step in steps.clone() {
         let outcome = trainer.step(step, &window(step)?)?;
-        trajectory.state = trainer.state()?;
+        trainer.read_into(&mut trajectory.state)?;
         let record = StepRecord {
             step,
             loss: outcome.loss,
@@ -84,7 +84,7 @@ pub fn replay(
     let mut state = start.clone();
     for record in committed {
         trainer.step(record.step, &window(record.step)?)?;
-        state = trainer.state()?;
+        trainer.read_into(&mut state)?;
         let found = state.digest()?;
         if found != record.digest {
             return Err(TrainError::Mismatch { step: record.step, found, committed: record.digest });

@@ -1,5 +1,6 @@
 //! One training step on a device.
 
+use burn::backend::Flex;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{State, TrainError, TrainSettings};
@@ -69,13 +70,21 @@ impl Trainer {
     /// # Errors
     /// The device fails.
     pub fn state(&self) -> Result<State, TrainError> {
-        let parameters: Vec<_> = self.decoder.parameters().iter().map(|p| p.clone().inner()).collect();
-        Ok(State {
-            parameters: flatten(&parameters)?,
-            first: flatten(&self.first)?,
-            second: flatten(&self.second)?,
-            updates: self.updates,
-        })
+        let mut state = State { parameters: Vec::new(), first: Vec::new(), second: Vec::new(), updates: 0 };
+        self.read_into(&mut state)?;
+        Ok(state)
+    }
+
+    /// Reads the state back into `state`, whose memory is reused: this happens after every step.
+    ///
+    /// # Errors
+    /// The device fails; `state` is then undefined.
+    pub fn read_into(&self, state: &mut State) -> Result<(), TrainError> {
+        flatten(self.decoder.parameters().iter().map(|p| p.clone().inner()), &mut state.parameters)?;
+        flatten(self.first.iter().cloned(), &mut state.first)?;
+        flatten(self.second.iter().cloned(), &mut state.second)?;
+        state.updates = self.updates;
+        Ok(())
     }
 
     /// One AdamW step on `tokens`; `step` is its index in the learning-rate schedule.
@@ -154,12 +163,20 @@ impl Trainer {
     }
 }
 
-fn flatten(tensors: &[Tensor<3>]) -> Result<Vec<f32>, TrainError> {
-    let mut flat = Vec::new();
+/// Replaces `flat` with the elements of all tensors. Those on the CPU are copied once, straight from their storage.
+fn flatten(tensors: impl Iterator<Item = Tensor<3>>, flat: &mut Vec<f32>) -> Result<(), TrainError> {
+    flat.clear();
     for t in tensors {
-        flat.extend_from_slice(&read(t.clone())?);
+        let n = t.shape().num_elements();
+        match t.clone().try_into_primitive::<Flex>() {
+            Ok(primitive) if primitive.is_contiguous() => {
+                let values = primitive.storage::<f32>().get(..n);
+                flat.extend_from_slice(values.ok_or_else(|| TrainError::Device("a short tensor".to_owned()))?);
+            }
+            _ => flat.extend_from_slice(&read(t)?),
+        }
     }
-    Ok(flat)
+    Ok(())
 }
 
 fn read(t: Tensor<3>) -> Result<Vec<f32>, TrainError> {

@@ -12,7 +12,7 @@ pub(crate) mod norm;
 pub(crate) mod rows;
 pub(crate) mod sum;
 
-/// Rounds nothing, flushes a subnormal to a zero of the same sign.
+/// Makes magnitudes below 2^-125 a zero of the same sign; see [`crate::scalar`].
 #[inline(always)]
 pub(crate) fn flush(x: f32) -> f32 {
     crate::scalar::flush(x, 0)

@@ -140,7 +140,14 @@ pub(crate) trait Kernel: Copy + Send + Sync {
     const ROWS: &'static [usize];
 
     /// Packs one block of rows of the left operand, see [`super::pack::left_block`].
-    fn pack_left(self, source: Source<'_>, width: Width, layout: &LeftLayout, to: &mut [u32], scales: &mut [f32]);
+    fn pack_left(
+        self,
+        source: Source<'_>,
+        width: Width,
+        layout: &LeftLayout,
+        to: &mut [u32],
+        scales: &mut [f32],
+    );
 
     /// Packs one panel of the right operand, see [`super::pack::right_panel`].
     fn pack_right(self, source: Source<'_>, width: Width, pairs: usize, to: &mut [u32], scales: &mut [f32]);

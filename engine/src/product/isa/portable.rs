@@ -23,15 +23,12 @@ fn sums<const ROWS: usize>(tile: &Tile<'_>, first: usize) -> [[i32; GROUP]; ROWS
     let mut sums = [[0i32; GROUP]; ROWS];
     for p in 0..tile.pairs {
         let right = &right[p * PANEL + first..][..GROUP];
-        let (mut b_first, mut b_second) = ([0i16; GROUP], [0i16; GROUP]);
-        for c in 0..GROUP {
-            [b_first[c], b_second[c]] = right[c];
-        }
         for r in 0..ROWS {
-            let [a_first, a_second] = left[r * tile.row_step + p * tile.pair_step].map(i32::from);
+            let a = left[r * tile.row_step + p * tile.pair_step].map(i32::from);
             for c in 0..GROUP {
+                let b = right[c].map(i32::from);
                 // no overflow: `lane_pairs` bounds the sum
-                sums[r][c] += a_first * i32::from(b_first[c]) + a_second * i32::from(b_second[c]);
+                sums[r][c] += a[0] * b[0] + a[1] * b[1];
             }
         }
     }
@@ -72,7 +69,14 @@ impl Lanes for Portable {
 impl Kernel for Portable {
     const ROWS: &'static [usize] = &[4, 1];
 
-    fn pack_left(self, source: Source<'_>, width: Width, layout: &LeftLayout, to: &mut [u32], scales: &mut [f32]) {
+    fn pack_left(
+        self,
+        source: Source<'_>,
+        width: Width,
+        layout: &LeftLayout,
+        to: &mut [u32],
+        scales: &mut [f32],
+    ) {
         left_block(self, source, width, layout, to, scales);
     }
 
@@ -87,8 +91,8 @@ impl Kernel for Portable {
                 rows[r][first + c] = sum as f32 * scales.rows[r] * scales.columns[first + c];
             }
         });
-        for r in 0..tile.rows {
-            body::write(&rows[r], scales.bias, out.row(r));
+        for (r, row) in rows.iter().enumerate().take(tile.rows) {
+            body::write(row, scales.bias, out.row(r));
         }
     }
 
