@@ -15,7 +15,7 @@ Models (all weights random, norms and biases too, so that nothing hides behind a
     qwen2     biases on q, k and v, grouped-query attention 4:1, rope_theta 1e6, untied; F16, one file
     smollm    a Llama with tied embeddings, grouped-query attention 6:2; BF16, sharded with an index
 
-`expected.safetensors` holds, for a batch of 2 x 17 tokens and targets drawn independently of them,
+`expected.safetensors` holds, for a batch of 2 x 17 tokens and the tokens that follow each,
 
     input_ids  I64 [2, 17]
     targets    I64 [2, 17]
@@ -124,7 +124,8 @@ def write(root):
         model = load(folder)
         shape = (BATCH, TOKENS)
         ids = torch.randint(config.vocab_size, shape, generator=generator)
-        targets = torch.randint(config.vocab_size, shape, generator=generator)
+        last = torch.randint(config.vocab_size, (shape[0], 1), generator=generator)
+        targets = torch.cat((ids[:, 1:], last), dim=1)
         logits = model(input_ids=ids, use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         loss.backward()

@@ -4,12 +4,14 @@
 //! overflow them; if that is the whole contraction axis they are rounded at once, else they are gathered in f64, where
 //! sums below `2^53` are exact. Either way there is one rounding, so none of this shows in the result.
 
+use std::ops::Range;
+
 use super::causal::Causal;
 use super::error::ProductError;
 use super::isa::{Columns, Isa, Kernel, Scales, Tile, with_kernel};
 use super::operand::{LeftOperand, RightOperand};
-use super::output::{Output, Piece};
-use super::pack::{BLOCK, PANEL};
+use super::output::{Output, Piece, Rect};
+use super::pack::{BLOCK, LeftLayout, PANEL};
 use super::width::Precision;
 
 /// What a product does beside multiplying.
@@ -125,6 +127,47 @@ fn next_rows<K: Kernel>(left: usize) -> usize {
     }
 }
 
+/// One block of rows of the left operand against one panel of the right one.
+struct Strip<'a> {
+    layout: &'a LeftLayout,
+    left: &'a [u32],
+    row_scales: &'a [f32],
+    /// All parts of the panel.
+    right: &'a [u32],
+    column_scales: &'a Columns,
+    bias: Option<Columns>,
+    /// Columns of the panel that exist.
+    columns: usize,
+}
+
+impl Strip<'_> {
+    fn tile(&self, rows: &Range<usize>, part: usize, pairs: Range<usize>) -> Tile<'_> {
+        let LeftLayout { row_step, pair_step, pairs: all, .. } = *self.layout;
+        Tile {
+            left: &self.left[rows.start * row_step + pairs.start * pair_step..],
+            row_step,
+            pair_step,
+            rows: rows.len(),
+            right: &self.right[(part * all + pairs.start) * PANEL..],
+            columns: self.columns,
+            pairs: pairs.len(),
+        }
+    }
+
+    fn scales(&self, rows: &Range<usize>) -> Scales<'_> {
+        Scales { rows: &self.row_scales[rows.clone()], columns: self.column_scales, bias: self.bias.as_ref() }
+    }
+}
+
+/// Cuts `rows` into tiles.
+fn tiles<K: Kernel>(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let end = start + next_rows::<K>(rows - start);
+        (start < rows).then(|| std::mem::replace(&mut start, end)..end)
+    })
+}
+
 impl Job<'_> {
     /// One block of rows against some panels.
     fn piece<K: Kernel>(&self, kernel: K, mut piece: Piece<'_>) {
@@ -132,82 +175,73 @@ impl Job<'_> {
         let (a, b) = (&self.left.common, &self.right.common);
         let layout = &self.left.layout;
         let block = piece.item * (a.padded_rows / layout.block) + piece.row / layout.block;
-        let words = &self.left.words[block * layout.words..][..layout.words];
-        let row_scales = &a.scales[piece.item * a.padded_rows + piece.row..][..rows];
         // 32-bit sums can be rounded directly if scaling them by the row cannot overflow and nothing gets subnormal
         let (least, most) = a.ranges[piece.item];
         let narrow = self.right.parts == 1
             && layout.pairs <= self.lane_pairs
             && most <= f32::from_bits((127 + 96) << 23)
             && f64::from(least) * f64::from(b.ranges[piece.item].0) >= f64::from(f32::MIN_POSITIVE);
-        let mut sums = [0f64; BLOCK * PANEL];
 
         for first in (0..columns).step_by(PANEL) {
             let column = piece.column + first;
             let count = (columns - first).min(PANEL);
-            let panel = piece.item * (b.padded_rows / PANEL) + column / PANEL;
-            let right = &self.right.words[panel * self.right.chunk()..][..self.right.chunk()];
-            let (scales, _) = b.scales[panel * PANEL..].as_chunks::<PANEL>();
-            let Some(column_scales) = scales.first() else { continue };
-            let bias = self.bias.map(|bias| {
-                let mut padded: Columns = [0.0; PANEL];
-                padded[..count].copy_from_slice(&bias[column..][..count]);
-                padded
-            });
-            let useful = self.causal.rows_with_columns(piece.row, rows, column);
-            let tile_of = |row: usize, tile_rows: usize, part: usize, pairs: std::ops::Range<usize>| Tile {
-                left: &words[row * layout.row_step + pairs.start * layout.pair_step..],
-                row_step: layout.row_step,
-                pair_step: layout.pair_step,
-                rows: tile_rows,
-                right: &right[(part * layout.pairs + pairs.start) * PANEL..],
-                columns: count,
-                pairs: pairs.len(),
-            };
-            let scales_of = |row: usize, tile_rows: usize| Scales {
-                rows: &row_scales[row..][..tile_rows],
-                columns: column_scales,
-                bias: bias.as_ref(),
-            };
-
-            if !useful {
-                for r in 0..rows {
-                    piece.rect.row(r)[first..][..count].fill(0.0);
-                }
+            let mut out = piece.rect.part(0..rows, first..first + count);
+            if !self.causal.rows_with_columns(piece.row, rows, column) {
+                (0..rows).for_each(|r| out.row(r).fill(0.0));
                 continue;
             }
+            let panel = piece.item * (b.padded_rows / PANEL) + column / PANEL;
+            let (column_scales, _) = b.scales[panel * PANEL..].as_chunks::<PANEL>();
+            let strip = Strip {
+                layout,
+                left: &self.left.words[block * layout.words..][..layout.words],
+                row_scales: &a.scales[piece.item * a.padded_rows + piece.row..][..rows],
+                right: &self.right.words[panel * self.right.chunk()..][..self.right.chunk()],
+                column_scales: &column_scales[0],
+                bias: self.bias.map(|bias| {
+                    let mut padded: Columns = [0.0; PANEL];
+                    padded[..count].copy_from_slice(&bias[column..][..count]);
+                    padded
+                }),
+                columns: count,
+            };
             if narrow {
-                let mut row = 0;
-                while row < rows {
-                    let tile_rows = next_rows::<K>(rows - row);
-                    let pairs = self.causal.pairs(piece.row + row, tile_rows, layout.pairs);
-                    let mut out = piece.rect.part(row..row + tile_rows, first..first + count);
-                    let tile = tile_of(row, tile_rows, 0, 0..pairs);
-                    kernel.finish_narrow(&tile, &scales_of(row, tile_rows), &mut out);
-                    row += tile_rows;
-                }
+                self.narrow(kernel, &strip, piece.row, &mut out);
             } else {
-                for part in 0..self.right.parts {
-                    let weight = if part + 1 == self.right.parts { 1.0 } else { 256.0 };
-                    for start in (0..layout.pairs).step_by(self.lane_pairs) {
-                        let mut row = 0;
-                        while row < rows {
-                            let tile_rows = next_rows::<K>(rows - row);
-                            let pairs = self.causal.pairs(piece.row + row, tile_rows, layout.pairs);
-                            let end = pairs.min(start + self.lane_pairs);
-                            if start < end {
-                                let tile = tile_of(row, tile_rows, part, start..end);
-                                kernel.accumulate(&tile, weight, part + start == 0, &mut sums[row * PANEL..]);
-                            }
-                            row += tile_rows;
-                        }
-                    }
-                }
-                let mut out = piece.rect.part(0..rows, first..first + count);
-                kernel.finish_wide(&sums[..rows * PANEL], &scales_of(0, rows), &mut out);
+                self.wide(kernel, &strip, piece.row, &mut out);
             }
         }
         self.mend(&mut piece);
+    }
+
+    /// Results of a strip whose sums fit 32 bits; `row` is its first row in the matrix.
+    fn narrow<K: Kernel>(&self, kernel: K, strip: &Strip<'_>, row: usize, out: &mut Rect<'_>) {
+        for rows in tiles::<K>(out.rows()) {
+            let pairs = self.causal.pairs(row + rows.start, rows.len(), strip.layout.pairs);
+            let mut out = out.part(rows.clone(), 0..strip.columns);
+            kernel.finish_narrow(&strip.tile(&rows, 0, 0..pairs), &strip.scales(&rows), &mut out);
+        }
+    }
+
+    /// Results of any strip. A run of pairs visits all rows before the next run, so that its share of the panel stays near.
+    fn wide<K: Kernel>(&self, kernel: K, strip: &Strip<'_>, row: usize, out: &mut Rect<'_>) {
+        let mut sums = [0f64; BLOCK * PANEL];
+        let all = strip.layout.pairs;
+        for part in 0..self.right.parts {
+            let weight = if part + 1 == self.right.parts { 1.0 } else { 256.0 };
+            for start in (0..all).step_by(self.lane_pairs) {
+                for rows in tiles::<K>(out.rows()) {
+                    let pairs = self.causal.pairs(row + rows.start, rows.len(), all);
+                    let run = start..pairs.min(start + self.lane_pairs);
+                    if !run.is_empty() {
+                        let sums = &mut sums[rows.start * PANEL..];
+                        kernel.accumulate(&strip.tile(&rows, part, run), weight, part + start == 0, sums);
+                    }
+                }
+            }
+        }
+        let rows = 0..out.rows();
+        kernel.finish_wide(&sums[..rows.len() * PANEL], &strip.scales(&rows), out);
     }
 
     /// Writes what the tiles leave to rarer cases: NaN of poisoned rows and columns, and zeros that the hint promises.

@@ -180,6 +180,7 @@ impl Rect<'_> {
     }
 
     /// The first element and the elements from one row to the next. Only `rows() x columns()` may be written.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn raw(&mut self) -> (*mut f32, usize) {
         (self.start, self.row_stride)
     }

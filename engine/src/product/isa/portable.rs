@@ -38,6 +38,7 @@ fn sums<const ROWS: usize>(tile: &Tile<'_>, first: usize) -> [[i32; GROUP]; ROWS
 /// Calls `take(row, first column, sums)` for every group of the tile.
 #[inline(always)]
 fn each_group(tile: &Tile<'_>, mut take: impl FnMut(usize, usize, &[i32; GROUP])) {
+    assert!(tile.fits(), "tile outside its words");
     for first in (0..tile.columns).step_by(GROUP) {
         match tile.rows {
             4 => sums::<4>(tile, first).iter().enumerate().for_each(|(r, s)| take(r, first, s)),
