@@ -180,10 +180,14 @@ pub fn run(device: &Device) -> Result<Vec<OperationDigest>, SelfTestError> {
 }
 
 fn products(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
-    for (name, width) in
-        [("product 16x16", "16x16"), ("product 12x12", "12x12"), ("product 8x16", "8x16"), ("product 8x8", "8x8")]
-    {
-        let failed = |e: crate::product::WidthError| SelfTestError::Failed { operation: name, reason: e.to_string() };
+    for (name, width) in [
+        ("product 16x16", "16x16"),
+        ("product 12x12", "12x12"),
+        ("product 8x16", "8x16"),
+        ("product 8x8", "8x8"),
+    ] {
+        let failed =
+            |e: crate::product::WidthError| SelfTestError::Failed { operation: name, reason: e.to_string() };
         let precision: Precision = width.parse().map_err(failed)?;
         let mut results = Vec::new();
         for (batch, m, n, k, range) in [(1, 5, 7, 1, 1), (2, 33, 17, 100, 12), (1, 9, 31, 2050, 30)] {
@@ -211,8 +215,7 @@ fn rows(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
     let (x, w, dy) = (r.input([1, 40, 77], 20), r.input([1, 1, 77], 4), r.input([1, 40, 77], 20));
     let (y, rms) = D::exact_rms_norm(x.clone().into_dispatch(), w.clone().into_dispatch(), 1e-5);
     r.record("RMSNorm", vec![out(y), out(rms.clone())])?;
-    let (dx, dw) =
-        D::exact_rms_norm_backward(dy.into_dispatch(), x.into_dispatch(), w.into_dispatch(), rms);
+    let (dx, dw) = D::exact_rms_norm_backward(dy.into_dispatch(), x.into_dispatch(), w.into_dispatch(), rms);
     r.record("RMSNorm gradient", vec![out(dx), out(dw)])?;
     let (gu, dh) = (r.input([1, 40, 66], 7), r.input([1, 40, 33], 7));
     r.record("SwiGLU", vec![out(D::exact_swiglu(gu.clone().into_dispatch()))])?;

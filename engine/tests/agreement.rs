@@ -1,5 +1,7 @@
 //! The CPU and a device behind wgpu agree in every bit.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know for tests
+
 mod common;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -33,7 +35,11 @@ fn five_steps_of_three_shapes_agree_in_every_parameter_and_moment() {
                 let tokens = tokens(&config, 2, 33, 0);
                 let [a, b] = on.each_mut().map(|t| t.step(step, &tokens).unwrap());
                 assert_eq!(a.loss.to_bits(), b.loss.to_bits(), "{name} {precision}: loss of step {step}");
-                assert_eq!(a.gradient_norm.to_bits(), b.gradient_norm.to_bits(), "{name}: norm of step {step}");
+                assert_eq!(
+                    a.gradient_norm.to_bits(),
+                    b.gradient_norm.to_bits(),
+                    "{name}: norm of step {step}"
+                );
                 let [a, b] = on.each_ref().map(|t| t.state().unwrap());
                 for (x, y) in [(&a.parameters, &b.parameters), (&a.first, &b.first), (&a.second, &b.second)] {
                     assert!(x.iter().zip(y).all(|(x, y)| x.to_bits() == y.to_bits()), "{name}: step {step}");
@@ -74,7 +80,8 @@ fn hostile(n: usize, seed: &mut u64) -> Vec<f32> {
 fn products_of_every_width_agree_with_the_definition_on_hostile_numbers() {
     let gpu = wgpu();
     let mut seed = 7;
-    for (k, m, n) in [(1, 3, 2), (2, 1, 1), (31, 5, 33), (511, 4, 3), (513, 3, 5), (1025, 7, 2), (5000, 2, 3)] {
+    for (k, m, n) in [(1, 3, 2), (2, 1, 1), (31, 5, 33), (511, 4, 3), (513, 3, 5), (1025, 7, 2), (5000, 2, 3)]
+    {
         for width in ["8x8", "8x16", "9x13", "12x12", "16x16"] {
             let precision: Precision = width.parse().unwrap();
             let (a, b) = (hostile(m * k, &mut seed), hostile(n * k, &mut seed));

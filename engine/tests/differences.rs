@@ -1,5 +1,7 @@
 //! Gradients agree with finite differences of a decoder written a second time, plainly and in f64.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know for tests
+
 mod common;
 
 use burn::tensor::Device;
@@ -46,12 +48,16 @@ fn loss(layout: &Layout, flat: &[f64], tokens: &Tokens) -> f64 {
     let mut total = 0.0;
     for ids in tokens.ids().chunks(tokens.seq() + 1) {
         let embed = p.get(ParamKind::Embed, None);
-        let mut x: Vec<Vec<f64>> =
-            ids[..tokens.seq()].iter().map(|id| embed[*id as usize * c.hidden..][..c.hidden].to_vec()).collect();
+        let mut x: Vec<Vec<f64>> = ids[..tokens.seq()]
+            .iter()
+            .map(|id| embed[*id as usize * c.hidden..][..c.hidden].to_vec())
+            .collect();
         for l in 0..c.layers {
             let l = Some(l);
-            let mut qkv: Vec<Vec<f64>> =
-                x.iter().map(|x| linear(p.get(ParamKind::Qkv, l), &norm(x, p.get(ParamKind::Norm1, l), eps))).collect();
+            let mut qkv: Vec<Vec<f64>> = x
+                .iter()
+                .map(|x| linear(p.get(ParamKind::Qkv, l), &norm(x, p.get(ParamKind::Norm1, l), eps)))
+                .collect();
             if c.qkv_bias {
                 for row in &mut qkv {
                     row.iter_mut().zip(p.get(ParamKind::QkvBias, l)).for_each(|(a, b)| *a += b);
@@ -99,8 +105,12 @@ fn gradients_are_those_of_an_f64_reference() {
     for (name, config) in shapes() {
         let (layout, state) = start(&config);
         // Away from the initial point, where norms are one and biases zero.
-        let flat: Vec<f32> =
-            state.parameters.iter().enumerate().map(|(i, p)| p + ((i * 37 % 101) as f32 - 50.0) * 1e-3).collect();
+        let flat: Vec<f32> = state
+            .parameters
+            .iter()
+            .enumerate()
+            .map(|(i, p)| p + ((i * 37 % 101) as f32 - 50.0) * 1e-3)
+            .collect();
         let tokens = tokens(&config, 2, 9, 1);
         let exact = Profile::Exact("16x16".parse().unwrap());
         let (value, gradient) = gradient(&layout, &flat, &tokens, exact, &Device::flex());
@@ -119,7 +129,11 @@ fn gradients_are_those_of_an_f64_reference() {
             let difference = (moved(1.0) - moved(-1.0)) / (2.0 * h);
             let expected: f64 = gradient[spec.range()].iter().map(|g| f64::from(g.abs())).sum();
             let error = (difference - expected).abs() / expected.abs().max(1e-6);
-            assert!(error < 2e-3, "{name} {}: {difference} by differences, {expected} by autodiff", spec.name);
+            assert!(
+                error < 2e-3,
+                "{name} {}: {difference} by differences, {expected} by autodiff",
+                spec.name
+            );
         }
     }
 }

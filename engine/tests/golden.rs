@@ -1,5 +1,7 @@
 //! Logits and gradients agree with `transformers` on models it made (`scripts/golden/make_golden.py`).
 
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know for tests
+
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The inner loop: resumed, stopped, replayed, and caught when it lies.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know for tests
+
 mod common;
 
 use std::ops::ControlFlow;
@@ -65,7 +67,8 @@ fn carried_moments_are_those_of_the_encoded_bytes() {
     let bytes = moments::encode(&end.first, &end.second).unwrap();
     let carried = moments::decode(&bytes, end.first.len()).unwrap();
     let next = State { first: carried.first, second: carried.second, ..end };
-    let again = moments::decode(&moments::encode(&next.first, &next.second).unwrap(), next.first.len()).unwrap();
+    let again =
+        moments::decode(&moments::encode(&next.first, &next.second).unwrap(), next.first.len()).unwrap();
     assert_eq!((&again.first, &again.second), (&next.first, &next.second));
     let after = run(&mut trainer, &next, 3..6, 0);
     assert!(after.steps.iter().all(|s| s.loss.is_finite()));
@@ -76,7 +79,10 @@ fn what_cannot_be_trained_is_refused_and_changes_nothing() {
     let (mut trainer, start, _) = trainer();
     let (_, config) = shapes()[0];
     let bad = Tokens::new(vec![config.vocab as u32; 5], 1, 4).unwrap();
-    assert!(matches!(trainer.step(0, &bad), Err(TrainError::Tokens(TokenError::OutsideVocabulary { position: 0, .. }))));
+    assert!(matches!(
+        trainer.step(0, &bad),
+        Err(TrainError::Tokens(TokenError::OutsideVocabulary { position: 0, .. }))
+    ));
     let long = Tokens::new(vec![0; config.max_seq + 2], 1, config.max_seq + 1).unwrap();
     assert!(matches!(trainer.step(0, &long), Err(TrainError::Tokens(TokenError::TooLong { .. }))));
     assert_eq!(trainer.state().unwrap(), start);

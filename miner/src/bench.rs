@@ -192,12 +192,15 @@ fn missing_memory(preset: Preset, args: &Args) -> Result<Option<String>, BenchEr
     let tokens = u64::from(args.batch) * u64::from(args.seq);
     // Parameters, gradients, two moments and the copies a step makes; then what the backward pass keeps of each layer,
     // attention scores included; then logits, their gradient and softmax.
-    let layer = (12 * config.hidden + 6 * config.ffn) as u64 + 4 * (config.heads as u64) * u64::from(args.seq);
+    let layer =
+        (12 * config.hidden + 6 * config.ffn) as u64 + 4 * (config.heads as u64) * u64::from(args.seq);
     let activations = tokens * (layer * config.layers as u64 + 4 * config.vocab as u64);
     let needed = 4 * (7 * parameters + activations);
     let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kb| kb * 1024)
     });
-    Ok(free.filter(|free| *free < needed).map(|free| format!("{:.1} GiB", (needed - free) as f64 / (1u64 << 30) as f64)))
+    Ok(free
+        .filter(|free| *free < needed)
+        .map(|free| format!("{:.1} GiB", (needed - free) as f64 / (1u64 << 30) as f64)))
 }

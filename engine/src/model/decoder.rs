@@ -32,7 +32,9 @@ pub struct Tokens {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
     /// The number of ids does not fit the shape.
-    #[error("{found} token ids given, but {batch} windows of {seq} tokens and their successors need {expected}")]
+    #[error(
+        "{found} token ids given, but {batch} windows of {seq} tokens and their successors need {expected}"
+    )]
     Count {
         /// Ids given.
         found: usize,
@@ -90,7 +92,11 @@ impl Tokens {
     }
 
     fn column(&self, first: usize) -> Vec<i32> {
-        self.ids.chunks_exact(self.seq + 1).flat_map(|row| &row[first..first + self.seq]).map(|id| *id as i32).collect()
+        self.ids
+            .chunks_exact(self.seq + 1)
+            .flat_map(|row| &row[first..first + self.seq])
+            .map(|id| *id as i32)
+            .collect()
     }
 }
 
@@ -147,11 +153,9 @@ impl Decoder {
             return Err(TokenError::TooLong { seq: tokens.seq, max_seq: config.max_seq });
         }
         match tokens.ids.iter().position(|id| *id as usize >= config.vocab) {
-            Some(position) => Err(TokenError::OutsideVocabulary {
-                id: tokens.ids[position],
-                position,
-                vocab: config.vocab,
-            }),
+            Some(position) => {
+                Err(TokenError::OutsideVocabulary { id: tokens.ids[position], position, vocab: config.vocab })
+            }
             None => Ok(()),
         }
     }
@@ -185,7 +189,9 @@ impl Decoder {
                 let numbers = self.numbers(precision);
                 loss(self.stream(tokens, numbers), norm, head, targets, numbers)
             }
-            Profile::Native => native::loss(self.native_stream(tokens), norm, head, targets, self.layout.config()),
+            Profile::Native => {
+                native::loss(self.native_stream(tokens), norm, head, targets, self.layout.config())
+            }
         })
     }
 
@@ -240,7 +246,8 @@ impl Decoder {
         let config = self.layout.config();
         let ids = tokens.column(0);
         let (order, offsets) = positions_by_id(&ids, config.vocab);
-        let mut x = embedding(self.parameters[0].clone(), self.ints(ids), self.ints(order), self.ints(offsets));
+        let mut x =
+            embedding(self.parameters[0].clone(), self.ints(ids), self.ints(order), self.ints(offsets));
         let (rope, heads) = (self.rope(tokens.seq), self.heads(tokens));
         for layer in 0..config.layers {
             let (a, [norm, gate_up, down]) = self.layer(layer);
@@ -293,4 +300,3 @@ fn positions_by_id(ids: &[i32], vocab: usize) -> (Vec<i32>, Vec<i32>) {
     }
     (order, offsets)
 }
-

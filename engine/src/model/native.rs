@@ -69,7 +69,13 @@ pub(crate) fn attention(
     x + linear(o, w.out)
 }
 
-pub(crate) fn feed_forward(x: Tensor<3>, norm: Tensor<3>, gate_up: Tensor<3>, down: Tensor<3>, eps: f32) -> Tensor<3> {
+pub(crate) fn feed_forward(
+    x: Tensor<3>,
+    norm: Tensor<3>,
+    gate_up: Tensor<3>,
+    down: Tensor<3>,
+    eps: f32,
+) -> Tensor<3> {
     let gate_up = linear(rms_norm(x.clone(), norm, eps), gate_up);
     let f = gate_up.dims()[2] / 2;
     let gate = activation::silu(gate_up.clone().narrow(2, 0, f));

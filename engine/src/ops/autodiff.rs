@@ -12,8 +12,9 @@ use burn_backend::TensorMetadata;
 use burn_cubecl::Cube;
 
 use super::blocks::{
-    AttentionSaved, AttentionWeights, BlockNumbers, FeedForwardSaved, FeedForwardWeights, LossSaved, attention_backward,
-    attention_forward, feed_forward_backward, feed_forward_forward, logits_forward, loss_backward, loss_forward,
+    AttentionSaved, AttentionWeights, BlockNumbers, FeedForwardSaved, FeedForwardWeights, LossSaved,
+    attention_backward, attention_forward, feed_forward_backward, feed_forward_forward, logits_forward,
+    loss_backward, loss_forward,
 };
 use super::kernels::{ExactKernels, Heads};
 
@@ -150,7 +151,8 @@ impl<B: ExactKernels> Backward<B, 5> for AttentionBackward {
         let dy = grads.consume::<B>(&ops.node);
         let (saved, weights, heads, numbers) = ops.state;
         let g = attention_backward::<B>(dy, saved, weights, heads, numbers);
-        let pairs = [(x, Some(g.x)), (norm, Some(g.norm)), (qkv, Some(g.qkv)), (bias, g.bias), (out, Some(g.out))];
+        let pairs =
+            [(x, Some(g.x)), (norm, Some(g.norm)), (qkv, Some(g.qkv)), (bias, g.bias), (out, Some(g.out))];
         for (node, gradient) in pairs {
             if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<B>(node.id, gradient);
@@ -260,8 +262,13 @@ impl<B: ExactKernels + ExactBlocks, C: CheckpointStrategy> ExactBlocks for Autod
         numbers: BlockNumbers,
     ) -> FloatTensor<Self> {
         let (inner_norm, inner_head) = (norm.primitive().clone(), head.primitive().clone());
-        let (loss, saved) =
-            loss_forward::<B>(x.primitive().clone(), inner_norm.clone(), inner_head.clone(), targets, numbers);
+        let (loss, saved) = loss_forward::<B>(
+            x.primitive().clone(),
+            inner_norm.clone(),
+            inner_head.clone(),
+            targets,
+            numbers,
+        );
         match LossBackward.prepare::<C>([x.node(), norm.node(), head.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((saved, inner_norm, inner_head, numbers), loss),
             OpsKind::UnTracked(prep) => prep.finish(loss),

@@ -3,7 +3,10 @@
 //! All tensors are contiguous, rank 3 `[batch, rows, columns]` unless said otherwise. `flush` and sums are those of
 //! the contract in [`crate::ops`].
 
-use burn::backend::{Backend, backend_extension, tensor::{FloatTensor, IntTensor}};
+use burn::backend::{
+    Backend, backend_extension,
+    tensor::{FloatTensor, IntTensor},
+};
 
 use crate::product::Precision;
 
@@ -93,7 +96,11 @@ pub trait ExactKernels: Backend {
 
     /// RMSNorm (arXiv 1910.07467) of the rows of `x [1,n,d]` with weight `w [1,1,d]`:
     /// `r = rsqrt(flush(flush(sum(flush(x*x)) * (1/d)) + eps))`, `y = flush(flush(x*r) * w)`. Returns `y` and `r [1,n,1]`.
-    fn exact_rms_norm(x: FloatTensor<Self>, w: FloatTensor<Self>, eps: f32) -> (FloatTensor<Self>, FloatTensor<Self>);
+    fn exact_rms_norm(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        eps: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Backward of RMSNorm: with `h = flush(x*r)`, `g = flush(dy*w)`, `c = flush(sum(flush(g*h)) * (1/d))`:
     /// `dx = flush(flush(g - flush(h*c)) * r)` and `dw` = column sum of `flush(dy*h)`.

@@ -104,7 +104,11 @@ pub fn logits(x: Tensor<3>, norm: Tensor<3>, head: Tensor<3>, numbers: BlockNumb
 
 /// The exact product of inner tensors; see [`ExactKernels::exact_product`].
 pub fn product(a: Tensor<3>, b: Tensor<3>, job: ProductJob) -> Tensor<3> {
-    Tensor::from_dispatch(<Dispatch as ExactKernels>::exact_product(a.into_dispatch(), b.into_dispatch(), job))
+    Tensor::from_dispatch(<Dispatch as ExactKernels>::exact_product(
+        a.into_dispatch(),
+        b.into_dispatch(),
+        job,
+    ))
 }
 
 /// The sum of squares `[1,1,1]` of an inner tensor; see [`ExactKernels::exact_sum_of_squares`].

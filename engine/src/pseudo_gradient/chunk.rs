@@ -31,7 +31,12 @@ pub(super) struct Scratch {
 /// # Errors
 /// [`EncodeError`] for different lengths or more than [`CHUNK`] elements, a `k` or `beta` out of range, and values that
 /// are not finite; the feedback is then undefined.
-pub fn compress_chunk(feedback: &mut [f32], delta: &[f32], beta: f32, k: usize) -> Result<ChunkCode, EncodeError> {
+pub fn compress_chunk(
+    feedback: &mut [f32],
+    delta: &[f32],
+    beta: f32,
+    k: usize,
+) -> Result<ChunkCode, EncodeError> {
     check(feedback.len(), delta.len(), beta, k)?;
     if feedback.len() > CHUNK {
         return Err(EncodeError::Length { feedback: feedback.len(), gradient: CHUNK });

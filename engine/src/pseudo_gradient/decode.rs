@@ -136,7 +136,7 @@ impl PseudoGradientSource for Decoder<'_> {
     }
 
     fn read(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), SourceError> {
-        let aligned = range.start % SEGMENT == 0 && range.len() == out.len();
+        let aligned = range.start.is_multiple_of(SEGMENT) && range.len() == out.len();
         if !aligned {
             return Err(SourceError::Range {
                 start: range.start,

@@ -7,7 +7,9 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum EncodeError {
     /// Infinite or NaN.
-    #[error("element {index} of the pseudo-gradient with its error feedback is not finite; the step diverged")]
+    #[error(
+        "element {index} of the pseudo-gradient with its error feedback is not finite; the step diverged"
+    )]
     NotFinite {
         /// Position in the whole vector.
         index: usize,
@@ -39,7 +41,9 @@ pub enum DecodeError {
     #[error("this is not a pseudo-gradient of version {}", super::VERSION)]
     Format,
     /// A pseudo-gradient of another run.
-    #[error("the pseudo-gradient has {params} parameters at k = {k}; {expected_params} at k = {expected_k} are expected")]
+    #[error(
+        "the pseudo-gradient has {params} parameters at k = {k}; {expected_params} at k = {expected_k} are expected"
+    )]
     Shape {
         /// Parameters it claims.
         params: u64,

@@ -20,6 +20,9 @@ pub(super) struct Split {
     pub(super) starts: Vec<u32>,
 }
 
+/// Tables by density.
+type Cache = Vec<(usize, Arc<Tables>)>;
+
 /// Distributions for all nodes of a chunk with up to `k` positions.
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -48,11 +51,12 @@ impl Tables {
 
     /// The tables for density `k`, built once.
     pub(super) fn get(k: usize) -> Arc<Self> {
-        static CACHE: OnceLock<Mutex<Vec<(usize, Arc<Tables>)>>> = OnceLock::new();
+        static CACHE: OnceLock<Mutex<Cache>> = OnceLock::new();
         /// Densities kept; a process meets one or two.
         const KEPT: usize = 4;
         let cache = CACHE.get_or_init(Mutex::default);
-        let find = |entries: &[(usize, Arc<Self>)]| entries.iter().find(|(n, _)| *n == k).map(|(_, t)| t.clone());
+        let find =
+            |entries: &[(usize, Arc<Self>)]| entries.iter().find(|(n, _)| *n == k).map(|(_, t)| t.clone());
         if let Some(found) = cache.lock().ok().and_then(|entries| find(&entries)) {
             return found;
         }

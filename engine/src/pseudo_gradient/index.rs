@@ -53,7 +53,14 @@ pub(super) fn symbols(tables: &Tables, positions: &[u16], base: u32, log: u32, o
 }
 
 /// Reads `count` ascending positions in `base .. base + 2^log`.
-pub(super) fn read(tables: &Tables, decoder: &mut Decoder<'_>, count: u32, base: u32, log: u32, out: &mut Vec<u16>) {
+pub(super) fn read(
+    tables: &Tables,
+    decoder: &mut Decoder<'_>,
+    count: u32,
+    base: u32,
+    log: u32,
+    out: &mut Vec<u16>,
+) {
     if count == 0 {
         return;
     }

@@ -13,7 +13,7 @@ impl Random {
         ((self.0 >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
     fn gauss(&mut self) -> f32 {
-        ((-2.0 * self.next().ln()).sqrt() * (6.283_185_307 * self.next()).cos()) as f32
+        ((-2.0 * self.next().ln()).sqrt() * (std::f64::consts::TAU * self.next()).cos()) as f32
     }
     fn laplace(&mut self) -> f32 {
         let u = self.next() - 0.5;
@@ -152,7 +152,10 @@ fn every_truncation_and_every_flipped_bit_is_an_error_or_another_content() {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         if let Ok(other) = decode_dense(&flipped, expected) {
-            assert!(other != sent || other.iter().zip(&sent).any(|(a, b)| a.to_bits() != b.to_bits()), "bit {bit}");
+            assert!(
+                other != sent || other.iter().zip(&sent).any(|(a, b)| a.to_bits() != b.to_bits()),
+                "bit {bit}"
+            );
         }
     }
 }

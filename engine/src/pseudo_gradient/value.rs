@@ -5,7 +5,7 @@
 //! largest; what is lost stays in the error feedback.
 
 /// Fourth roots of two, as f32.
-const ROOTS: [f32; 4] = [1.0, 1.189_207_1, 1.414_213_5, 1.681_792_9];
+const ROOTS: [f32; 4] = [1.0, 1.189_207_1, std::f32::consts::SQRT_2, 1.681_792_9];
 
 /// Octave of code 1.
 const LOWEST: i32 = -55;

@@ -241,7 +241,8 @@ fn sigmoid_is_within_its_bound_and_total() {
 #[test]
 fn flush_removes_what_lies_below_the_second_binade_only() {
     let lowest = 0x100_0000;
-    let cases = [(1, 0), (0x7f_ffff, 0), (NEG | 1, NEG), (NEG, NEG), (0, 0), (lowest - 1, 0), (lowest, lowest)];
+    let cases =
+        [(1, 0), (0x7f_ffff, 0), (NEG | 1, NEG), (NEG, NEG), (0, 0), (lowest - 1, 0), (lowest, lowest)];
     for (bits, want) in cases {
         assert_eq!(flush(f32::from_bits(bits), 0).to_bits(), want);
     }

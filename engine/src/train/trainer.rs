@@ -113,7 +113,13 @@ impl Trainer {
         let exact = matches!(self.decoder.profile(), Profile::Exact(_));
         let squares: Vec<Tensor<3>> = gradient
             .iter()
-            .map(|g| if exact { sum_of_squares(g.clone()) } else { (g.clone() * g.clone()).sum().reshape([1, 1, 1]) })
+            .map(|g| {
+                if exact {
+                    sum_of_squares(g.clone())
+                } else {
+                    (g.clone() * g.clone()).sum().reshape([1, 1, 1])
+                }
+            })
             .collect();
         let total = read(Tensor::cat(squares, 2))?.into_iter().fold(0f32, |sum, x| flush(sum + x));
         Ok(total.sqrt())
@@ -124,7 +130,8 @@ impl Trainer {
         let exact = matches!(self.decoder.profile(), Profile::Exact(_));
         let decays: Vec<bool> = self.decoder.layout().params().iter().map(|p| p.decay).collect();
         let slots = self.first.iter_mut().zip(&mut self.second).zip(gradient).zip(decays);
-        for (parameter, (((first, second), g), decay)) in self.decoder.parameters_mut().iter_mut().zip(slots) {
+        for (parameter, (((first, second), g), decay)) in self.decoder.parameters_mut().iter_mut().zip(slots)
+        {
             let n = self.settings.numbers(hyper, norm, decay);
             let blank = Tensor::empty([1, 1, 1], &self.device);
             // The old tensors are given up so that the CPU can update them in place.
@@ -137,7 +144,9 @@ impl Trainer {
                 let m = m.mul_scalar(n.beta1) + g.clone().mul_scalar(n.one_minus_beta1);
                 let v = v.mul_scalar(n.beta2) + (g.clone() * g).mul_scalar(n.one_minus_beta2);
                 let root = v.clone().mul_scalar(n.c2).add_scalar(n.eps_squared).sqrt();
-                let p = p.clone() - (m.clone().mul_scalar(n.c1) / root).mul_scalar(n.lr) - p.mul_scalar(n.lr_decay);
+                let p = p.clone()
+                    - (m.clone().mul_scalar(n.c1) / root).mul_scalar(n.lr)
+                    - p.mul_scalar(n.lr_decay);
                 (p, m, v)
             };
             (*first, *second) = (m, v);
@@ -171,7 +180,9 @@ fn flatten(tensors: impl Iterator<Item = Tensor<3>>, flat: &mut Vec<f32>) -> Res
         match t.clone().try_into_primitive::<Flex>() {
             Ok(primitive) if primitive.is_contiguous() => {
                 let values = primitive.storage::<f32>().get(..n);
-                flat.extend_from_slice(values.ok_or_else(|| TrainError::Device("a short tensor".to_owned()))?);
+                flat.extend_from_slice(
+                    values.ok_or_else(|| TrainError::Device("a short tensor".to_owned()))?,
+                );
             }
             _ => flat.extend_from_slice(&read(t)?),
         }

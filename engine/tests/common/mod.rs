@@ -1,5 +1,5 @@
 //! What several test files share.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use burn::tensor::{Device, Tensor};
 use watershed_engine::device;
@@ -31,7 +31,17 @@ pub fn shapes() -> [(&'static str, ModelConfig); 3] {
     [
         ("grouped-query", base),
         ("tied", ModelConfig { tied_embeddings: true, kv_heads: 6, hidden: 40, layers: 1, ..base }),
-        ("biased", ModelConfig { qkv_bias: true, tied_embeddings: true, heads: 3, kv_heads: 1, head_dim: 10, ..base }),
+        (
+            "biased",
+            ModelConfig {
+                qkv_bias: true,
+                tied_embeddings: true,
+                heads: 3,
+                kv_heads: 1,
+                head_dim: 10,
+                ..base
+            },
+        ),
     ]
 }
 
@@ -62,7 +72,13 @@ pub fn values(t: Tensor<3>) -> Vec<f32> {
 }
 
 /// Loss and the gradient of all parameters in the layout's order.
-pub fn gradient(layout: &Layout, flat: &[f32], tokens: &Tokens, profile: Profile, device: &Device) -> (f32, Vec<f32>) {
+pub fn gradient(
+    layout: &Layout,
+    flat: &[f32],
+    tokens: &Tokens,
+    profile: Profile,
+    device: &Device,
+) -> (f32, Vec<f32>) {
     let decoder = Decoder::new(layout.clone(), profile, device, flat, true).unwrap();
     let loss = decoder.loss(tokens).unwrap();
     let gradients = loss.backward();

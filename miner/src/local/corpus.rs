@@ -24,9 +24,13 @@ const MAX_DEPTH: usize = 32;
 pub(crate) enum CorpusError {
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("no text below {path}: give a folder with .txt or .md files in UTF-8 ({skipped} files of other kinds there)")]
+    #[error(
+        "no text below {path}: give a folder with .txt or .md files in UTF-8 ({skipped} files of other kinds there)"
+    )]
     Empty { path: PathBuf, skipped: usize },
-    #[error("the text below {path} is larger than {MAX_BYTES} bytes, which `local` holds in memory; give a part of it")]
+    #[error(
+        "the text below {path} is larger than {MAX_BYTES} bytes, which `local` holds in memory; give a part of it"
+    )]
     TooLarge { path: PathBuf },
     #[error(
         "{found} bytes of {what} text are too few for windows of {seq} bytes; give more text or a smaller --seq"
@@ -169,7 +173,12 @@ fn split(mut documents: Vec<([u8; 32], Vec<u8>)>) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// All text files below `dir`, sorted.
-fn collect(dir: &Path, depth: usize, paths: &mut Vec<PathBuf>, skipped: &mut usize) -> Result<(), CorpusError> {
+fn collect(
+    dir: &Path,
+    depth: usize,
+    paths: &mut Vec<PathBuf>,
+    skipped: &mut usize,
+) -> Result<(), CorpusError> {
     let read = |source| CorpusError::Read { path: dir.to_owned(), source };
     let mut entries: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(dir).map_err(read)? {

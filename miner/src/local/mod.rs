@@ -151,7 +151,8 @@ pub(crate) fn run(args: &Args) -> Result<(), LocalError> {
     corpus.check(args.seq as usize)?;
     let open = device::open(args.device)?;
     if args.profile == ProfileName::Exact {
-        selftest::check(&open.device).map_err(|source| LocalError::SelfTest { name: open.name.clone(), source })?;
+        selftest::check(&open.device)
+            .map_err(|source| LocalError::SelfTest { name: open.name.clone(), source })?;
     }
     let settings = Settings::new(args, &corpus);
     let mut report = report::Report::new(args.json, &settings, &corpus, &open.name);

@@ -60,13 +60,26 @@ impl Report {
         let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} steps, {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(500));
-        Self { json, bar, rounds: s.rounds, per_round, inner_steps: u64::from(s.inner_steps), header_due: !json }
+        Self {
+            json,
+            bar,
+            rounds: s.rounds,
+            per_round,
+            inner_steps: u64::from(s.inner_steps),
+            header_due: !json,
+        }
     }
 
     /// One inner step is done.
     pub(crate) fn step(&self, round: u32, worker: u32, step: u32, loss: f32) {
-        self.bar.set_message(format!("round {}/{} worker {} loss {loss:.3}", round + 1, self.rounds, worker + 1));
-        let done = u64::from(round) * self.per_round + u64::from(worker) * self.inner_steps + u64::from(step) + 1;
+        self.bar.set_message(format!(
+            "round {}/{} worker {} loss {loss:.3}",
+            round + 1,
+            self.rounds,
+            worker + 1
+        ));
+        let done =
+            u64::from(round) * self.per_round + u64::from(worker) * self.inner_steps + u64::from(step) + 1;
         self.bar.set_position(done);
     }
 
@@ -96,7 +109,8 @@ impl Report {
     /// The run stopped early.
     pub(crate) fn stopped(&self, kept: bool) {
         self.bar.finish_and_clear();
-        let hint = if kept { "continue with --resume" } else { "give --out DIR to be able to continue a run" };
+        let hint =
+            if kept { "continue with --resume" } else { "give --out DIR to be able to continue a run" };
         eprintln!("stopped; {hint}");
     }
 

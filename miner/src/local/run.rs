@@ -9,7 +9,9 @@ use watershed_engine::device::OpenDevice;
 use watershed_engine::merkle::{self, MerkleError, Section};
 use watershed_engine::model::{ConfigError, Layout, ModelConfig, TokenError, Tokens, init};
 use watershed_engine::moments;
-use watershed_engine::outer::{OuterError, OuterSpec, OuterState, PseudoGradientSource, Submission, outer_step};
+use watershed_engine::outer::{
+    OuterError, OuterSpec, OuterState, PseudoGradientSource, Submission, outer_step,
+};
 use watershed_engine::pseudo_gradient;
 use watershed_engine::train::{State, TrainError, Trainer, inner_steps};
 
@@ -94,7 +96,8 @@ impl LocalRun {
         let layout = Layout::new(&settings.model)?;
         let n = layout.total();
         let parameters = init(&layout, settings.seed);
-        let blank = Worker { error_feedback: vec![0.0; n], first: vec![0.0; n], second: vec![0.0; n], updates: 0 };
+        let blank =
+            Worker { error_feedback: vec![0.0; n], first: vec![0.0; n], second: vec![0.0; n], updates: 0 };
         let state = State::fresh(parameters.clone());
         let trainer = Trainer::new(layout.clone(), settings.profile, settings.train, &device.device, &state)?;
         let evaluation = corpus.evaluation(EVALUATION_WINDOWS, settings.seq)?;

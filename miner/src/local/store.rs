@@ -138,7 +138,11 @@ impl Store {
     }
 
     /// Writes the model as a Hugging Face folder, in place of an earlier one; gives its path.
-    pub(crate) fn write_model(&self, config: &ModelConfig, parameters: &[f32]) -> Result<PathBuf, StoreError> {
+    pub(crate) fn write_model(
+        &self,
+        config: &ModelConfig,
+        parameters: &[f32],
+    ) -> Result<PathBuf, StoreError> {
         let (new, path) = (self.dir.join("model.new"), self.dir.join("model"));
         let io = |source| StoreError::Io { path: path.clone(), source };
         if new.exists() {

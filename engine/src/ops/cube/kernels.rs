@@ -6,11 +6,21 @@
 use cubecl::prelude::*;
 
 use super::reduce::{lane_max, lane_tree, my_row};
-use super::scalar::{adamw_first, adamw_parameter, adamw_second, exp_bits, flush, ln_bits, recip_bits, rsqrt_bits, sigmoid_bits};
+use super::scalar::{
+    adamw_first, adamw_parameter, adamw_second, exp_bits, flush, ln_bits, recip_bits, rsqrt_bits,
+    sigmoid_bits,
+};
 
 /// `flush(a + b)`; `b` repeats every `period` elements.
 #[cube(launch_unchecked)]
-pub(crate) fn add(a: &Tensor<f32>, b: &Tensor<f32>, out: &mut Tensor<f32>, n: usize, period: usize, zero: u32) {
+pub(crate) fn add(
+    a: &Tensor<f32>,
+    b: &Tensor<f32>,
+    out: &mut Tensor<f32>,
+    n: usize,
+    period: usize,
+    zero: u32,
+) {
     if ABSOLUTE_POS < n {
         out[ABSOLUTE_POS] = flush(a[ABSOLUTE_POS] + b[ABSOLUTE_POS % period], zero);
     }
@@ -18,7 +28,14 @@ pub(crate) fn add(a: &Tensor<f32>, b: &Tensor<f32>, out: &mut Tensor<f32>, n: us
 
 /// One lane of a column sum: unit `lane * width + column` adds the rows `lane, lane + 32, ..`.
 #[cube(launch_unchecked)]
-pub(crate) fn column_lanes(x: &Tensor<f32>, lanes: &mut Tensor<f32>, n: usize, rows: usize, width: usize, zero: u32) {
+pub(crate) fn column_lanes(
+    x: &Tensor<f32>,
+    lanes: &mut Tensor<f32>,
+    n: usize,
+    rows: usize,
+    width: usize,
+    zero: u32,
+) {
     if ABSOLUTE_POS < n {
         let lane = ABSOLUTE_POS / width;
         let column = ABSOLUTE_POS % width;

@@ -3,7 +3,13 @@
 //! The bodies are those of [`crate::scalar`]; only the two helpers that need 64-bit products differ.
 
 // The bodies are written in the subset that kernel compilers accept; see `crate::scalar::host`.
-#![allow(unreachable_pub, unused_assignments, clippy::assign_op_pattern, clippy::manual_clamp, clippy::too_many_arguments)]
+#![allow(
+    unreachable_pub,
+    unused_assignments,
+    clippy::assign_op_pattern,
+    clippy::manual_clamp,
+    clippy::too_many_arguments
+)]
 
 use cubecl::prelude::*;
 

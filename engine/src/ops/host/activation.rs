@@ -28,7 +28,9 @@ pub(crate) fn backward(gate_up: &[f32], dh: &[f32], f: usize, out: &mut [f32]) {
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn backward_rows(gate_up: &[f32], dh: &[f32], f: usize, out: &mut [f32]) {
-    for ((out, gu), dh) in out.chunks_exact_mut(2 * f).zip(gate_up.chunks_exact(2 * f)).zip(dh.chunks_exact(f)) {
+    for ((out, gu), dh) in
+        out.chunks_exact_mut(2 * f).zip(gate_up.chunks_exact(2 * f)).zip(dh.chunks_exact(f))
+    {
         let (gate, up) = gu.split_at(f);
         let (d_gate, d_up) = out.split_at_mut(f);
         for ((((dg, du), g), u), dh) in d_gate.iter_mut().zip(d_up).zip(gate).zip(up).zip(dh) {
