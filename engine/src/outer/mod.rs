@@ -29,7 +29,7 @@ use crate::scalar::host::flush;
 
 /// Most parameters that a source is asked for at a time, and the length of a working buffer (4 MiB): a segment of an
 /// encoded pseudo-gradient, so that none is decoded twice in a pass. Blocks start at multiples of it.
-pub const BLOCK: usize = crate::pseudo_gradient::SEGMENT;
+pub const BLOCK: usize = 1 << 20;
 
 /// Most submissions of a round: their number is exact in f32.
 pub const MAX_SUBMISSIONS: usize = 1 << 24;

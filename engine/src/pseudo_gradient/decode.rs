@@ -129,7 +129,9 @@ pub fn decode_dense(bytes: &[u8], expected: Expected) -> Result<Vec<f32>, Decode
     Ok(values)
 }
 
-/// The outer step reads blocks, which are segments.
+/// The outer step reads blocks, and a block is a segment.
+const _: () = assert!(crate::outer::BLOCK == SEGMENT);
+
 impl PseudoGradientSource for Decoder<'_> {
     fn params(&self) -> usize {
         self.expected.params

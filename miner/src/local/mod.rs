@@ -102,8 +102,8 @@ pub(crate) struct Args {
     /// Nesterov momentum of the outer step; 0 for none.
     #[arg(long, default_value_t = 0.0)]
     outer_momentum: f32,
-    /// Decay of the error feedback.
-    #[arg(long, default_value_t = 0.95)]
+    /// Decay of the error feedback; 1 keeps everything that was not sent.
+    #[arg(long, default_value_t = 1.0)]
     error_decay: f32,
     /// Continue the run that is kept in --out.
     #[arg(long, requires = "out")]

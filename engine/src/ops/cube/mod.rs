@@ -27,7 +27,7 @@ fn float(like: &CubeTensor, shape: [usize; 3]) -> CubeTensor {
     empty(like, shape, DType::F32)
 }
 
-/// Sums of rows; see `kernels::row_sums`.
+/// Sums of rows; see `kernels::sum`.
 fn row_sums(x: CubeTensor, width: usize, scale: Option<f32>, square: bool) -> CubeTensor {
     let n = x.shape().num_elements();
     let rows = n.div_ceil(width).max(1);
@@ -35,7 +35,7 @@ fn row_sums(x: CubeTensor, width: usize, scale: Option<f32>, square: bool) -> Cu
     let (count, dim) = rows_of_units(rows);
     // SAFETY: rows are clamped and lanes stop at `n`, the length of `x`.
     unsafe {
-        kernels::row_sums::launch_unchecked(
+        kernels::sum::row_sums::launch_unchecked(
             &out.client,
             count,
             dim,
@@ -61,7 +61,7 @@ fn column_sum(x: CubeTensor) -> CubeTensor {
     let (count, dim) = elementwise(&x, n);
     // SAFETY: positions are checked against `n`; rows stop at the number of rows of `x`.
     unsafe {
-        kernels::column_lanes::launch_unchecked(
+        kernels::sum::column_lanes::launch_unchecked(
             &out.client,
             count,
             dim,
@@ -76,7 +76,7 @@ fn column_sum(x: CubeTensor) -> CubeTensor {
     let (count, dim) = rows_of_units(width);
     // SAFETY: the column is clamped to `width`; `lanes` has 32 rows.
     unsafe {
-        kernels::column_tree::launch_unchecked(
+        kernels::sum::column_tree::launch_unchecked(
             &out.client,
             count,
             dim,
@@ -96,7 +96,7 @@ fn add(a: CubeTensor, b: CubeTensor) -> CubeTensor {
     let (count, dim) = elementwise(&a, n);
     // SAFETY: positions are checked against `n`; `b` is read modulo its length.
     unsafe {
-        kernels::add::launch_unchecked(
+        kernels::sum::add::launch_unchecked(
             &out.client,
             count,
             dim,
@@ -117,7 +117,7 @@ fn move_outputs(from: CubeTensor, to: CubeTensor, h: &Heads, gather: bool) -> Cu
     let (count, dim) = elementwise(&from, n);
     // SAFETY: both tensors have `n` elements, and the map between them is a permutation.
     unsafe {
-        kernels::move_outputs::launch_unchecked(
+        kernels::heads::move_outputs::launch_unchecked(
             &to.client,
             count,
             dim,
@@ -162,7 +162,7 @@ impl ExactKernels for Cube {
         let (count, dim) = rows_of_units(n);
         // SAFETY: rows are clamped to `n`, lanes stop at `d`.
         unsafe {
-            kernels::rms_norm::launch_unchecked(
+            kernels::norm::rms_norm::launch_unchecked(
                 &y.client,
                 count,
                 dim,
@@ -192,7 +192,7 @@ impl ExactKernels for Cube {
         let (count, dim) = rows_of_units(n);
         // SAFETY: rows are clamped to `n`, lanes stop at `d`.
         unsafe {
-            kernels::rms_norm_backward::launch_unchecked(
+            kernels::norm::rms_norm_backward::launch_unchecked(
                 &dx.client,
                 count,
                 dim,
@@ -225,7 +225,7 @@ impl ExactKernels for Cube {
         let (count, dim) = elementwise(&qkv, n);
         // SAFETY: a unit for each pair of elements of `qkv`; the map to the three outputs is a permutation.
         unsafe {
-            kernels::split_heads::launch_unchecked(
+            kernels::heads::split_heads::launch_unchecked(
                 &q.client,
                 count,
                 dim,
@@ -258,7 +258,7 @@ impl ExactKernels for Cube {
         let (count, dim) = elementwise(&q, n);
         // SAFETY: a unit for each pair of elements of `qkv`; the map from the three inputs is a permutation.
         unsafe {
-            kernels::merge_heads::launch_unchecked(
+            kernels::heads::merge_heads::launch_unchecked(
                 &qkv.client,
                 count,
                 dim,
@@ -295,7 +295,7 @@ impl ExactKernels for Cube {
         let (count, dim) = rows_of_units(rows);
         // SAFETY: rows are clamped, lanes stop at `seq`.
         unsafe {
-            kernels::softmax::launch_unchecked(
+            kernels::softmax::softmax::launch_unchecked(
                 &p.client,
                 count,
                 dim,
@@ -322,7 +322,7 @@ impl ExactKernels for Cube {
         let (count, dim) = rows_of_units(rows);
         // SAFETY: rows are clamped, lanes stop at `seq`.
         unsafe {
-            kernels::softmax_backward::launch_unchecked(
+            kernels::softmax::softmax_backward::launch_unchecked(
                 &ds.client,
                 count,
                 dim,
@@ -346,7 +346,7 @@ impl ExactKernels for Cube {
         let (count, dim) = elementwise(&gate_up, n);
         // SAFETY: positions are checked against `n`, the number of gates.
         unsafe {
-            kernels::swiglu::launch_unchecked(
+            kernels::activation::swiglu::launch_unchecked(
                 &out.client,
                 count,
                 dim,
@@ -367,7 +367,7 @@ impl ExactKernels for Cube {
         let (count, dim) = elementwise(&gate_up, n);
         // SAFETY: positions are checked against `n`, the number of gates.
         unsafe {
-            kernels::swiglu_backward::launch_unchecked(
+            kernels::activation::swiglu_backward::launch_unchecked(
                 &out.client,
                 count,
                 dim,
@@ -391,7 +391,7 @@ impl ExactKernels for Cube {
         let (count, dim) = elementwise(&w, n);
         // SAFETY: positions are checked against `n`; the caller has checked every id against the table.
         unsafe {
-            kernels::embedding::launch_unchecked(
+            kernels::embedding::embedding::launch_unchecked(
                 &out.client,
                 count,
                 dim,
@@ -419,7 +419,7 @@ impl ExactKernels for Cube {
         // SAFETY: positions are checked against `n`; `offsets` has `vocab + 1` entries that index `order`, which holds
         // every position of `dy` once.
         unsafe {
-            kernels::embedding_backward::launch_unchecked(
+            kernels::embedding::embedding_backward::launch_unchecked(
                 &out.client,
                 count,
                 dim,
@@ -445,7 +445,7 @@ impl ExactKernels for Cube {
         let (count, dim) = rows_of_units(rows);
         // SAFETY: rows are clamped, lanes stop at `v`; the caller has checked every target against `v`.
         unsafe {
-            kernels::cross_entropy::launch_unchecked(
+            kernels::loss::cross_entropy::launch_unchecked(
                 &losses.client,
                 count,
                 dim,
@@ -474,7 +474,7 @@ impl ExactKernels for Cube {
         let (count, dim) = elementwise(&logits, n);
         // SAFETY: positions are checked against `n`; `targets` and `stats` have an entry for every row.
         unsafe {
-            kernels::cross_entropy_backward::launch_unchecked(
+            kernels::loss::cross_entropy_backward::launch_unchecked(
                 &out.client,
                 count,
                 dim,
@@ -519,7 +519,7 @@ impl ExactKernels for Cube {
         let (count, dim) = elementwise(&p, n);
         // SAFETY: all seven tensors have `n` elements, and positions are checked against it.
         unsafe {
-            kernels::adamw::launch_unchecked(
+            kernels::adamw::adamw::launch_unchecked(
                 &new_p.client,
                 count,
                 dim,
