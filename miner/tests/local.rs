@@ -1,5 +1,7 @@
 //! The program as a person runs it, on the text of this project's own documentation.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know for tests
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;

@@ -22,7 +22,7 @@
 //! for each segment of 256 chunks: length in bytes (u32), rANS stream          (see `rans`)
 //! ```
 //!
-//! A chunk is its scale (8 bits), the positions of S ([`index`]) and 2 bits for each of them. At k = 64 that is 607.3 bits
+//! A chunk is its scale (8 bits), the positions of S (module `index`) and 2 bits for each of them. At k = 64 that is 607.3 bits
 //! where log2 C(4096,64) + 128 = 599.3 is the least possible; the file is 215 times smaller than f32.
 //!
 //! There is exactly one file for one content: a decoder accepts nothing else, so a submission has one hash.
