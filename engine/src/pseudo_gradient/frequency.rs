@@ -9,44 +9,97 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::CHUNK;
 use super::rans::BITS;
 
-/// The distribution of the left count of one node.
-#[derive(Debug)]
-pub(super) struct Split {
-    /// Smallest possible left count.
-    pub(super) least: u32,
-    /// Index of the most likely left count, counted from `least`.
-    pub(super) mode: u32,
-    /// `starts[i] .. starts[i + 1]` belongs to `least + i`.
-    pub(super) starts: Vec<u32>,
-}
-
 /// Tables by density.
 type Cache = Vec<(usize, Arc<Tables>)>;
 
-/// Distributions for all nodes of a chunk with up to `k` positions.
-#[derive(Debug)]
-pub(super) struct Tables {
-    /// By the logarithm of the size, then by count.
-    splits: Vec<Vec<Split>>,
+/// Where the distribution of one node's left count stands in [`Tables::starts`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Split {
+    /// Index of the first start.
+    offset: u32,
+    /// Smallest possible left count.
+    least: u16,
+    /// Possible left counts; a certain count has one, and is not coded.
+    symbols: u16,
 }
 
+/// Distributions for all nodes of a chunk with up to `k` positions.
+///
+/// Everything a symbol needs lies in two flat arrays, and a third guesses it: decoding is a chain of dependent loads, so
+/// each one saved counts.
+#[derive(Debug)]
+pub(super) struct Tables {
+    /// Counts per level.
+    row: usize,
+    splits: Vec<Split>,
+    /// Of each node the starts of its symbols and `2^16`.
+    starts: Vec<u32>,
+    /// Of each node the symbol at the beginning of each [`GUESSES`]th part.
+    guesses: Vec<u16>,
+}
+
+/// Parts of the range for which the symbol is known in advance.
+const GUESSES: usize = 64;
+
 impl Tables {
-    /// The distribution for `count` of `2^log`; `2 <= count < 2^log`.
+    /// The distribution for `count` of `2^log`; `2 <= count < 2^log`, `count` at most the density.
     #[inline(always)]
-    pub(super) fn split(&self, log: u32, count: u32) -> Option<&Split> {
-        self.splits.get(log as usize)?.get(count as usize)
+    fn split(&self, log: u32, count: u32) -> (usize, Split) {
+        let node = log as usize * self.row + count as usize;
+        (node, self.splits.get(node).copied().unwrap_or_default())
+    }
+
+    /// `(start, frequency)` of a left count; none if it is certain.
+    pub(super) fn symbol(&self, log: u32, count: u32, left: u32) -> Option<(u32, u32)> {
+        let (_, split) = self.split(log, count);
+        let at = split.offset as usize + (left as usize).checked_sub(usize::from(split.least))?;
+        let (start, end) = (self.starts.get(at)?, self.starts.get(at + 1)?);
+        (split.symbols > 1).then_some((*start, end - start))
+    }
+
+    /// `(left count, start, frequency)` of the symbol at `slot`; frequency 0 if the count is certain.
+    #[inline(always)]
+    pub(super) fn find(&self, log: u32, count: u32, slot: u32) -> (u32, u32, u32) {
+        let (node, split) = self.split(log, count);
+        let least = u32::from(split.least);
+        if split.symbols < 2 {
+            return (least, 0, 0);
+        }
+        let starts = &self.starts[split.offset as usize..][..usize::from(split.symbols) + 1];
+        let mut i = usize::from(self.guesses[node * GUESSES + (slot >> (BITS - 6)) as usize]);
+        while starts[i + 1] <= slot {
+            i += 1;
+        }
+        (least + i as u32, starts[i], starts[i + 1] - starts[i])
     }
 
     fn build(k: usize) -> Self {
-        let top = CHUNK.trailing_zeros();
-        let splits = (0..=top)
-            .map(|log| {
-                // Only a node that is neither empty nor full nor a single position is coded by a split.
-                let size = if log == 0 { return Vec::new() } else { 1usize << log };
-                (0..=k.min(size)).map(|count| split(size as u32, count as u32)).collect()
-            })
-            .collect();
-        Self { splits }
+        let levels = CHUNK.trailing_zeros() as usize + 1;
+        let row = k + 1;
+        let mut tables = Self {
+            row,
+            splits: vec![Split::default(); levels * row],
+            starts: Vec::new(),
+            guesses: vec![0; levels * row * GUESSES],
+        };
+        // Only a node that is neither empty nor full nor a single position is coded by a split.
+        for log in 1..levels {
+            for count in 2..=k.min((1 << log) - 1) {
+                let (least, starts) = starts(1 << log, count as u32);
+                let node = log * row + count;
+                for (part, guess) in tables.guesses[node * GUESSES..][..GUESSES].iter_mut().enumerate() {
+                    let slot = (part << (BITS - 6)) as u32;
+                    *guess = starts.partition_point(|s| *s <= slot) as u16 - 1;
+                }
+                tables.splits[node] = Split {
+                    offset: tables.starts.len() as u32,
+                    least: least as u16,
+                    symbols: starts.len() as u16 - 1,
+                };
+                tables.starts.extend(starts);
+            }
+        }
+        tables
     }
 
     /// The tables for density `k`, built once.
@@ -71,7 +124,8 @@ impl Tables {
     }
 }
 
-fn split(size: u32, count: u32) -> Split {
+/// Smallest left count, and the starts of all left counts with `2^16` behind the last.
+fn starts(size: u32, count: u32) -> (u32, Vec<u32>) {
     let half = size / 2;
     let least = count.saturating_sub(half);
     let most = count.min(half);
@@ -105,5 +159,5 @@ fn split(size: u32, count: u32) -> Split {
         start += f;
         starts.push(start);
     }
-    Split { least, mode: mode - least, starts }
+    (least, starts)
 }

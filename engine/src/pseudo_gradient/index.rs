@@ -38,14 +38,8 @@ pub(super) fn symbols(tables: &Tables, positions: &[u16], base: u32, log: u32, o
     }
     let middle = base + (1 << (log - 1));
     let left = positions.partition_point(|p| u32::from(*p) < middle);
-    if let Some(split) = tables.split(log, count) {
-        let i = left - split.least as usize;
-        if let [start, end] = split.starts[i..i + 2] {
-            // A certain count is not coded.
-            if split.starts.len() > 2 {
-                out.push(Symbol::Split(start, end - start));
-            }
-        }
+    if let Some((start, frequency)) = tables.symbol(log, count, left as u32) {
+        out.push(Symbol::Split(start, frequency));
     }
     let (low, high) = positions.split_at(left);
     symbols(tables, low, base, log - 1, out);
@@ -72,20 +66,9 @@ pub(super) fn read(
         out.push((base + decoder.raw(log)) as u16);
         return;
     }
-    let Some(split) = tables.split(log, count) else { return };
-    let mut left = split.least;
-    if split.starts.len() > 2 {
-        // Most symbols lie at the mode or next to it.
-        let slot = decoder.slot();
-        let mut i = split.mode as usize;
-        while slot < split.starts[i] {
-            i -= 1;
-        }
-        while slot >= split.starts[i + 1] {
-            i += 1;
-        }
-        decoder.take(split.starts[i], split.starts[i + 1] - split.starts[i]);
-        left += i as u32;
+    let (left, start, frequency) = tables.find(log, count, decoder.slot());
+    if frequency != 0 {
+        decoder.take(start, frequency);
     }
     read(tables, decoder, left, base, log - 1, out);
     read(tables, decoder, count - left, base + (1 << (log - 1)), log - 1, out);
