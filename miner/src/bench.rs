@@ -65,6 +65,8 @@ struct Line {
     /// Median of a step.
     seconds_per_step: f64,
     tokens_per_second: f64,
+    /// Reading the state back and hashing it, as a share of a step: what a commitment after every step costs.
+    digest_share: f64,
     /// Tokens per second of this line over those of the native line of the same device.
     ratio_to_native: Option<f64>,
     /// The same over those of the CPU with the same profile.
@@ -83,8 +85,8 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
     devices.push(open);
     if !args.json {
         println!(
-            "{:<34} {:<6} {:>12}  {:<8} {:>10} {:>11} {:>9} {:>8}",
-            "device", "preset", "parameters", "profile", "s/step", "tokens/s", "/native", "/cpu"
+            "{:<34} {:<6} {:>12}  {:<8} {:>10} {:>11} {:>7} {:>8} {:>6}",
+            "device", "preset", "parameters", "profile", "s/step", "tokens/s", "digest", "/native", "/cpu"
         );
     }
     let mut largest = None;
@@ -125,13 +127,14 @@ fn print(line: &Line, json: bool) {
     }
     let ratio = |r: Option<f64>| r.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
     println!(
-        "{:<34} {:<6} {:>12}  {:<8} {:>10.4} {:>11.0} {:>9} {:>8}",
+        "{:<34} {:<6} {:>12}  {:<8} {:>10.4} {:>11.0} {:>6.1}% {:>8} {:>6}",
         line.device.chars().take(34).collect::<String>(),
         line.preset,
         line.parameters,
         line.profile,
         line.seconds_per_step,
         line.tokens_per_second,
+        100.0 * line.digest_share,
         ratio(line.ratio_to_native),
         ratio(line.ratio_to_cpu),
     );
@@ -172,6 +175,12 @@ fn measure(
     }
     times.sort();
     let median = times[times.len() / 2].as_secs_f64();
+    // Twice, because the first reading allocates.
+    let mut state = trainer.state()?;
+    let digest = Instant::now();
+    trainer.read_into(&mut state)?;
+    std::hint::black_box(state.digest().map_err(TrainError::from)?);
+    let digest_share = digest.elapsed().as_secs_f64() / median;
     Ok(Line {
         device: device.name.clone(),
         preset: preset.name(),
@@ -180,6 +189,7 @@ fn measure(
         steps: times.len() as u32,
         seconds_per_step: median,
         tokens_per_second: (batch * seq) as f64 / median,
+        digest_share,
         ratio_to_native: None,
         ratio_to_cpu: None,
     })
