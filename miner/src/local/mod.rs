@@ -54,7 +54,7 @@ pub(crate) struct Args {
     /// Folder with .txt or .md files; folders below it are read too.
     #[arg(long)]
     text: PathBuf,
-    /// Size of the model: nano (0.9 M parameters), micro (10 M) or small (124 M).
+    /// Size of the model: nano (0.8 M parameters), micro (10 M) or small (123 M).
     #[arg(long, default_value = "nano")]
     preset: Preset,
     /// Workers that train in parallel between outer steps.
@@ -103,7 +103,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0.0)]
     outer_momentum: f32,
     /// Decay of the error feedback; 1 keeps everything that was not sent.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.95)]
     error_decay: f32,
     /// Continue the run that is kept in --out.
     #[arg(long, requires = "out")]
