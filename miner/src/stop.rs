@@ -15,7 +15,7 @@ impl Stop {
         let flag = stop.clone();
         ctrlc::set_handler(move || {
             if !flag.0.swap(true, Ordering::SeqCst) {
-                eprintln!("\nstopping after this step; the run can be continued with --resume");
+                eprintln!("\nstopping after this step");
             }
         })?;
         Ok(stop)
