@@ -11,7 +11,7 @@ use crate::scalar::flush;
 pub struct ChunkCode {
     /// Code of the scale.
     pub scale: u8,
-    /// Kept positions, ascending.
+    /// Kept positions, ascending; the first ones of the chunk if the scale is 0.
     pub positions: Vec<u16>,
     /// Two bits for each: 1 for negative, 2 for the upper level.
     pub codes: Vec<u8>,
@@ -80,6 +80,12 @@ pub(super) fn compress_into(
     let ratio = value::ratio(k);
     code.scale = value::fit(&scratch.selected, ratio);
     let scale = value::scale(code.scale);
+    if code.scale == 0 {
+        // Nothing is sent, so which positions are named must not matter: the first ones are.
+        let count = code.positions.len() as u16;
+        code.positions.clear();
+        code.positions.extend(0..count);
+    }
     code.codes.clear();
     for position in &code.positions {
         let e = &mut feedback[*position as usize];

@@ -94,9 +94,12 @@ impl<'a> Decoder<'a> {
             positions.clear();
             let count = kept(out.len(), self.expected.k) as u32;
             index::read(&self.tables, &mut decoder, count, 0, CHUNK.trailing_zeros(), &mut positions);
+            // A chunk of zeros has one code only: the first positions, and no bits set.
+            if code == 0 && !positions.iter().copied().eq(0..count as u16) {
+                return Err(broken(chunk));
+            }
             for group in positions.chunks(PACKED) {
                 let mut packed = decoder.raw(2 * group.len() as u32);
-                // A chunk of zeros has one code only.
                 if code == 0 && packed != 0 {
                     return Err(broken(chunk));
                 }

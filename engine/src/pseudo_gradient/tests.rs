@@ -139,11 +139,11 @@ fn another_shape_is_refused_before_anything_is_allocated() {
     }
 }
 
-#[test]
-fn every_truncation_and_every_flipped_bit_is_an_error_or_another_content() {
-    let values = vector(2 * CHUNK + 50, 13, true);
-    let expected = Expected { params: values.len(), k: 16 };
-    let (bytes, _) = encode(&values, 16);
+/// No cut and no flipped bit may leave the content as it is: two files of one content would be two submissions.
+fn assert_one_file_for_one_content(values: &[f32], k: usize) {
+    let expected = Expected { params: values.len(), k };
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let (bytes, _) = encode(values, k);
     let sent = decode_dense(&bytes, expected).unwrap();
     for length in 0..bytes.len() {
         assert!(decode_dense(&bytes[..length], expected).is_err(), "truncated to {length}");
@@ -152,11 +152,42 @@ fn every_truncation_and_every_flipped_bit_is_an_error_or_another_content() {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         if let Ok(other) = decode_dense(&flipped, expected) {
-            assert!(
-                other != sent || other.iter().zip(&sent).any(|(a, b)| a.to_bits() != b.to_bits()),
-                "bit {bit}"
-            );
+            assert_ne!(bits(&other), bits(&sent), "bit {bit}");
         }
+    }
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_is_an_error_or_another_content() {
+    let mut values = vector(2 * CHUNK + 50, 13, true);
+    assert_one_file_for_one_content(&values, 16);
+    values[CHUNK..].fill(0.0);
+    assert_one_file_for_one_content(&values, 16);
+    values.fill(0.0);
+    assert_one_file_for_one_content(&values, 3);
+}
+
+#[test]
+fn a_chunk_of_zeros_names_the_first_positions_only() {
+    let expected = Expected { params: CHUNK, k: 1 };
+    // One position: scale, 12 bits of position, 2 bits of value, in the encoder's order.
+    let file = |scale: u32, position: u32, value: u32| {
+        let mut coder = rans::Encoder::new();
+        coder.raw(value, 2);
+        coder.raw(position, 12);
+        coder.raw(scale, 8);
+        let body = coder.finish();
+        let mut file = encode(&[], 1).0;
+        file[7..15].copy_from_slice(&(CHUNK as u64).to_le_bytes());
+        file.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        file.extend_from_slice(&body);
+        file
+    };
+    assert_eq!(file(0, 0, 0), encode(&[0.0; CHUNK], 1).0);
+    assert_eq!(decode_dense(&file(9, 7, 1), expected).unwrap()[7], value::value(1, value::scale(9), 1.25));
+    for (position, value) in [(7, 0), (0, 1), (0, 2)] {
+        let refused = decode_dense(&file(0, position, value), expected);
+        assert_eq!(refused, Err(DecodeError::NotCanonical { segment: 0, chunk: 0 }));
     }
 }
 

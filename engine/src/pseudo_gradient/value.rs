@@ -11,12 +11,13 @@ const ROOTS: [f32; 4] = [1.0, 1.189_207_1, std::f32::consts::SQRT_2, 1.681_792_9
 const LOWEST: i32 = -55;
 
 /// Ratio of the two levels. What a fixed ratio costs against the best for each chunk depends on the tail that is left
-/// above the k-th magnitude: the denser the selection, the wider it is.
+/// above the k-th magnitude: the denser the selection, the wider it is. No ratio is a whole number of quarter octaves: the
+/// upper level of one scale would be the lower of another, and a chunk of one magnitude would have two codes.
 pub(super) fn ratio(k: usize) -> f32 {
     match k {
         0..=96 => 1.25,
         97..=768 => 1.5,
-        _ => 2.0,
+        _ => 1.9,
     }
 }
 
@@ -77,6 +78,19 @@ pub(super) fn value(code: u8, scale: f32, ratio: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_magnitude_belongs_to_two_scales() {
+        for k in [64, 512, 4096] {
+            let mut levels: Vec<u32> = (1..=255)
+                .flat_map(|code| [value(0, scale(code), ratio(k)), value(2, scale(code), ratio(k))])
+                .map(f32::to_bits)
+                .collect();
+            levels.sort_unstable();
+            levels.dedup();
+            assert_eq!(levels.len(), 2 * 255, "k {k}");
+        }
+    }
 
     #[test]
     fn scales_rise_by_a_quarter_octave_and_are_their_own_nearest() {
