@@ -39,11 +39,21 @@ pub enum Domain {
     Manifest,
     /// The parameters after a round.
     Checkpoint,
+    /// A normalised text.
+    Text,
+    /// A tokenised snapshot.
+    ShardSet,
+    /// A tokenizer.
+    Tokenizer,
+    /// Which texts are held out for evaluation.
+    HeldOut,
+    /// The key of a pseudo-random order.
+    Order,
 }
 
 impl Domain {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Envelope,
         Self::Run,
         Self::Snapshot,
@@ -52,6 +62,11 @@ impl Domain {
         Self::Assignment,
         Self::Manifest,
         Self::Checkpoint,
+        Self::Text,
+        Self::ShardSet,
+        Self::Tokenizer,
+        Self::HeldOut,
+        Self::Order,
     ];
 
     /// The tag that is hashed.
@@ -65,6 +80,11 @@ impl Domain {
             Self::Assignment => "watershed/assignment/v1",
             Self::Manifest => "watershed/manifest/v1",
             Self::Checkpoint => "watershed/checkpoint/v1",
+            Self::Text => "watershed/text/v1",
+            Self::ShardSet => "watershed/shard-set/v1",
+            Self::Tokenizer => "watershed/tokenizer/v1",
+            Self::HeldOut => "watershed/held-out/v1",
+            Self::Order => "watershed/order/v1",
         }
     }
 

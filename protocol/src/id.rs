@@ -48,6 +48,12 @@ ids! {
     ManifestId of Manifest;
     /// The parameters after a round.
     CheckpointId of Checkpoint;
+    /// A normalised text.
+    TextId of Text;
+    /// A tokenised snapshot.
+    ShardSetId of ShardSet;
+    /// A tokenizer with its rules for separators and pieces.
+    TokenizerId of Tokenizer;
 }
 
 /// A round of a run, from 0.

@@ -28,6 +28,7 @@
 mod amount;
 mod bytes;
 mod codec;
+pub mod data;
 mod envelope;
 mod hash;
 mod id;
@@ -39,7 +40,7 @@ pub use codec::{DecodeError, EncodeError, Wire, decode, encode};
 pub use envelope::{Envelope, EnvelopeError, Verified};
 pub use hash::{Digest, Domain, TaggedHasher};
 pub use id::{
-    AssignmentId, BasisPoints, BasisPointsError, CheckpointId, ManifestId, RoundNumber, RunId, SnapshotId,
-    SubmissionId, WindowId,
+    AssignmentId, BasisPoints, BasisPointsError, CheckpointId, ManifestId, RoundNumber, RunId, ShardSetId,
+    SnapshotId, SubmissionId, TextId, TokenizerId, WindowId,
 };
 pub use key::{KeyError, PublicKey, SecretKey, Signature};
