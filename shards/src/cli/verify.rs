@@ -1,0 +1,40 @@
+//! `verify`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use watershed_shards::verify::{Severity, verify};
+
+use super::{Context, Outcome};
+
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// Tokenise every text again and compare with the shards
+    #[arg(long)]
+    retokenize: bool,
+}
+
+/// Verifies the library. Exit code 1 if anything is damaged.
+pub(crate) fn run(context: &Context, args: &VerifyArgs) -> Outcome {
+    let library = context.library()?;
+    let bar = indicatif::ProgressBar::new_spinner();
+    let verified = verify(&library, args.retokenize, &|what| bar.set_message(format!("checking {what}")))?;
+    bar.finish_and_clear();
+    context.print(&verified, |v| {
+        let mut lines: Vec<String> = Vec::new();
+        for finding in &v.findings {
+            let kind = if finding.severity == Severity::Damage { "DAMAGED " } else { "leftover" };
+            lines.push(format!("{kind} {}: {}", finding.path.display(), finding.problem));
+        }
+        lines.push(format!(
+            "checked {} deposits, {} texts, {} snapshots, {} shard sets",
+            v.deposits, v.texts, v.snapshots, v.sets
+        ));
+        if v.tokens_compared > 0 {
+            lines.push(format!("tokenised again and compared {} tokens", v.tokens_compared));
+        }
+        lines.push(if v.sound() { "all sound".to_owned() } else { "NOT sound: see above".to_owned() });
+        lines
+    })?;
+    Ok(if verified.sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,15 @@
+//! `watershed-shards`: the program for text.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("watershed-shards: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

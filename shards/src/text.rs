@@ -1,0 +1,195 @@
+//! What counts as a text, and the one form in which a text is stored and hashed. Never looks at where a text came from.
+//!
+//! A text is UTF-8 in Unicode normalisation form C (UAX #15) with line feeds as line ends, without a byte order mark, and
+//! without control characters other than tab and line feed. Two people who deposit the same words thus deposit the same
+//! bytes, whatever their editor.
+
+use serde::Serialize;
+use thiserror::Error;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+use watershed_protocol::TextId;
+
+/// Most bytes of one text, unless a caller says less.
+pub const MAX_TEXT: u64 = 32 << 20;
+
+/// A text in its one form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Normalized {
+    /// The text.
+    pub text: String,
+    /// What had to be changed.
+    pub changes: Changes,
+}
+
+impl Normalized {
+    /// The name of the text.
+    pub fn id(&self) -> TextId {
+        TextId::of(self.text.as_bytes())
+    }
+}
+
+/// What normalisation changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// A byte order mark was removed.
+    pub byte_order_mark: bool,
+    /// Line ends that became line feeds.
+    pub line_ends: u64,
+    /// Bytes by which the text grew or shrank in normalisation form C; `None` if it was in that form.
+    pub nfc: Option<i64>,
+}
+
+impl Changes {
+    /// Whether the text was stored as it came.
+    pub fn none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::fmt::Display for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = Vec::new();
+        if self.byte_order_mark {
+            parts.push("byte order mark removed".to_owned());
+        }
+        if self.line_ends > 0 {
+            parts.push(format!("{} line ends made line feeds", self.line_ends));
+        }
+        if let Some(bytes) = self.nfc {
+            parts.push(format!("composed to NFC ({bytes:+} bytes)"));
+        }
+        f.write_str(if parts.is_empty() { "nothing changed" } else { "" })?;
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// Why bytes are no text. Positions count bytes of the input, from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TextError {
+    /// Nothing, or nothing but white space.
+    #[error("there is no text in it")]
+    Empty,
+    /// Over the limit.
+    #[error("{bytes} bytes are more than the {limit} that a text may have; cut it into parts")]
+    TooLarge {
+        /// Bytes given.
+        bytes: u64,
+        /// Most allowed.
+        limit: u64,
+    },
+    /// Not UTF-8.
+    #[error(
+        "byte {position} is not UTF-8; if this is text in another encoding, convert it first (iconv -t utf-8)"
+    )]
+    NotUtf8 {
+        /// Of the first bad byte.
+        position: usize,
+    },
+    /// A character that no text has.
+    #[error("byte {position} is the control character {code:#04x}: this looks like a binary file")]
+    Control {
+        /// Of the character.
+        position: usize,
+        /// The character.
+        code: u32,
+    },
+}
+
+/// Bytes into a text.
+///
+/// # Errors
+/// [`TextError`], with the position of what is wrong.
+pub fn normalize(bytes: &[u8], limit: u64) -> Result<Normalized, TextError> {
+    let too_large = |bytes: usize| TextError::TooLarge { bytes: bytes as u64, limit };
+    if bytes.len() as u64 > limit {
+        return Err(too_large(bytes.len()));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|e| TextError::NotUtf8 { position: e.valid_up_to() })?;
+    let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+    if let Some((position, c)) = text.char_indices().find(|(_, c)| control(*c)) {
+        return Err(TextError::Control { position, code: u32::from(c) });
+    }
+    let mut changes = Changes::default();
+    let unmarked = text.trim_start_matches('\u{feff}');
+    changes.byte_order_mark = unmarked.len() < text.len();
+    let mut owned = line_feeds(unmarked, &mut changes.line_ends);
+    if is_nfc_quick(owned.chars()) != IsNormalized::Yes {
+        let composed: String = owned.nfc().collect();
+        if composed != owned {
+            changes.nfc = Some(composed.len() as i64 - owned.len() as i64);
+            owned = composed;
+        }
+    }
+    // Composition can lengthen a text a little: the limit holds for what is stored.
+    if owned.len() as u64 > limit {
+        return Err(too_large(owned.len()));
+    }
+    if owned.trim().is_empty() {
+        return Err(TextError::Empty);
+    }
+    Ok(Normalized { text: owned, changes })
+}
+
+/// Every `\r\n` and every lone `\r` as `\n`; counts them.
+fn line_feeds(text: &str, count: &mut u64) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((line, after)) = rest.split_once('\r') {
+        out.push_str(line);
+        out.push('\n');
+        *count += 1;
+        rest = after.strip_prefix('\n').unwrap_or(after);
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn normal(bytes: &[u8]) -> Result<Normalized, TextError> {
+        normalize(bytes, 1000)
+    }
+
+    #[test]
+    fn what_is_changed_is_stated() {
+        let plain = normal("ein Café\n".as_bytes()).unwrap();
+        assert!(plain.changes.none());
+        assert_eq!(plain.changes.to_string(), "nothing changed");
+        let typed = normal("\u{feff}ein Cafe\u{301}\r\nund\rmehr".as_bytes()).unwrap();
+        assert_eq!(typed.text, "ein Café\nund\nmehr");
+        assert_eq!(typed.changes, Changes { byte_order_mark: true, line_ends: 2, nfc: Some(-1) });
+        assert_eq!(
+            typed.changes.to_string(),
+            "byte order mark removed, 2 line ends made line feeds, composed to NFC (-1 bytes)"
+        );
+        assert_eq!(normal("ein Cafe\u{301}\n".as_bytes()).unwrap().id(), plain.id());
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_with_its_position() {
+        assert_eq!(normal(b""), Err(TextError::Empty));
+        assert_eq!(normal(b" \r\n\t"), Err(TextError::Empty));
+        assert_eq!(normal(b"good \xff bad"), Err(TextError::NotUtf8 { position: 5 }));
+        assert_eq!(normal(b"\x7fELF"), Err(TextError::Control { position: 0, code: 0x7f }));
+        assert_eq!(normal(b"a\0b"), Err(TextError::Control { position: 1, code: 0 }));
+        assert_eq!(normal(&[b'a'; 1001]), Err(TextError::TooLarge { bytes: 1001, limit: 1000 }));
+        // U+0958 has a longer composed form.
+        let grows = "\u{958}".repeat(333);
+        assert_eq!(normal(grows.as_bytes()), Err(TextError::TooLarge { bytes: 1998, limit: 1000 }));
+    }
+
+    proptest! {
+        #[test]
+        fn normal_text_stays_as_it_is(text in any::<String>()) {
+            if let Ok(once) = normalize(text.as_bytes(), 1 << 20) {
+                let twice = normalize(once.text.as_bytes(), 1 << 20).unwrap();
+                prop_assert!(twice.changes.none());
+                prop_assert_eq!(twice.text, once.text);
+            }
+        }
+    }
+}
