@@ -4,8 +4,10 @@
 //! lengths would admit several. What bincode still leaves open (a `bool` of 2, say, it refuses; a map in another order it
 //! does not) is closed by encoding again after decoding and comparing.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 /// A type that crosses the wire.
@@ -95,17 +97,59 @@ fn config() -> bincode::config::Configuration<bincode::config::LittleEndian, bin
 /// Largest [`Wire::MAX_BYTES`].
 const LARGEST: usize = 1 << 24;
 
-/// Reads a value under the smallest limit that holds `body`. Without one bincode believes a claimed length and allocates
-/// it; its limits are part of a type, hence the steps.
+/// Reads a value under the smallest power of two that holds `body`. Without a limit bincode believes a claimed length and
+/// allocates it; its limits are part of a type, hence the steps.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<(T, usize), bincode::error::DecodeError> {
-    use bincode::serde::decode_from_slice;
-    match body.len() {
-        0..=0xff => decode_from_slice(body, config().with_limit::<0x100>()),
-        0x100..=0xfff => decode_from_slice(body, config().with_limit::<0x1000>()),
-        0x1000..=0xffff => decode_from_slice(body, config().with_limit::<0x1_0000>()),
-        0x1_0000..=0xf_ffff => decode_from_slice(body, config().with_limit::<0x10_0000>()),
-        _ => decode_from_slice(body, config().with_limit::<LARGEST>()),
+    macro_rules! steps {
+        ($($bits:literal)*) => {
+            match body.len() {
+                $(n if n <= 1 << $bits => bincode::serde::borrow_decode_from_slice(body, config().with_limit::<{ 1 << $bits }>()),)*
+                _ => bincode::serde::borrow_decode_from_slice(body, config().with_limit::<LARGEST>()),
+            }
+        };
     }
+    steps!(6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23)
+}
+
+/// A list that allocates for the elements that come, not for the number that is claimed: for
+/// `#[serde(deserialize_with = "watershed_protocol::list")]` on every field that is a `Vec`.
+///
+/// # Errors
+/// Those of an element.
+pub fn list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct List<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(element) = elements.next_element()? {
+                list.push(element);
+            }
+            Ok(list)
+        }
+    }
+    deserializer.deserialize_seq(List(PhantomData))
+}
+
+/// Bytes that are copied once they are known to be there. In text they are a list of numbers.
+pub(crate) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    if deserializer.is_human_readable() {
+        return list(deserializer);
+    }
+    struct Bytes;
+    impl<'de> Visitor<'de> for Bytes {
+        type Value = Vec<u8>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("bytes")
+        }
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+    }
+    deserializer.deserialize_bytes(Bytes)
 }
 
 /// The encoding of `value`: its version, then its fields.
@@ -113,9 +157,14 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<(T, usize), bincode::error::
 /// # Errors
 /// [`EncodeError`] if it is larger than its type allows.
 pub fn encode<T: Wire>(value: &T) -> Result<Vec<u8>, EncodeError> {
+    encode_into(value, Vec::new())
+}
+
+/// [`encode`] behind what a buffer has room for.
+fn encode_into<T: Wire>(value: &T, mut bytes: Vec<u8>) -> Result<Vec<u8>, EncodeError> {
     let unsupported =
         |e: bincode::error::EncodeError| EncodeError::Unsupported { name: T::NAME, reason: e.to_string() };
-    let mut bytes = vec![T::VERSION];
+    bytes.push(T::VERSION);
     bincode::serde::encode_into_std_write(value, &mut bytes, config()).map_err(unsupported)?;
     if bytes.len() > T::MAX_BYTES {
         return Err(EncodeError::TooLarge { name: T::NAME, found: bytes.len(), max: T::MAX_BYTES });
@@ -125,7 +174,7 @@ pub fn encode<T: Wire>(value: &T) -> Result<Vec<u8>, EncodeError> {
 
 /// The value that `bytes` encode.
 ///
-/// Allocation is bounded by the bytes given, whatever lengths they claim.
+/// No allocation is larger than twice the bytes given, whatever lengths they claim, if every `Vec` in `T` is read by [`list`].
 ///
 /// # Errors
 /// [`DecodeError`] for anything but the one encoding of a value.
@@ -143,7 +192,7 @@ pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, DecodeError> {
     if used != body.len() {
         return Err(DecodeError::Trailing { name: T::NAME, extra: body.len() - used });
     }
-    match encode(&value) {
+    match encode_into(&value, Vec::with_capacity(bytes.len())) {
         Ok(again) if again == bytes => Ok(value),
         _ => Err(DecodeError::NotCanonical(T::NAME)),
     }
@@ -153,16 +202,15 @@ pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, DecodeError> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use proptest::prelude::*;
-    use serde::Deserialize;
-
     use super::*;
+    use proptest::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Sample {
         flag: bool,
         number: u64,
         text: String,
+        #[serde(deserialize_with = "list")]
         list: Vec<u16>,
         map: BTreeMap<u8, Option<i32>>,
     }

@@ -13,6 +13,7 @@ use crate::key::{PublicKey, SecretKey, Signature};
 pub struct Envelope {
     signer: PublicKey,
     signature: Signature,
+    #[serde(deserialize_with = "crate::codec::bytes")]
     payload: Vec<u8>,
 }
 

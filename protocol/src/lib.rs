@@ -36,7 +36,7 @@ mod key;
 
 pub use amount::{AmountError, Msat};
 pub use bytes::HexError;
-pub use codec::{DecodeError, EncodeError, Wire, decode, encode};
+pub use codec::{DecodeError, EncodeError, Wire, decode, encode, list};
 pub use envelope::{Envelope, EnvelopeError, Verified};
 pub use hash::{Digest, Domain, TaggedHasher};
 pub use id::{

@@ -184,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn normal_text_stays_as_it_is(text in any::<String>()) {
+        fn normal_text_stays_as_it_is(text in "[a-z\\r\\n\\t \u{301}\u{feff}\u{958}\u{1112}\u{1161}\u{11ab}é🦀]{1,60}") {
             if let Ok(once) = normalize(text.as_bytes(), 1 << 20) {
                 let twice = normalize(once.text.as_bytes(), 1 << 20).unwrap();
                 prop_assert!(twice.changes.none());

@@ -32,6 +32,7 @@ pub struct Manifest {
     /// What kind of text it is.
     pub register: Register,
     /// Finer kinds, ascending; at most 8.
+    #[serde(deserialize_with = "crate::list")]
     pub core: Vec<CoreCode>,
     /// On what terms; 1 to 1000 bytes.
     pub license: License,

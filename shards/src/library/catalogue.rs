@@ -64,6 +64,21 @@ const CANDIDATES: i64 = 64;
 
 const COLUMNS: &str = "id, text, contributor, register, bytes, tier, sequence, state, receipt";
 
+const TABLES: &str = "
+    create table deposit (
+        id blob primary key, text blob not null, contributor blob not null, revision integer not null,
+        register integer not null, bytes integer not null, tier integer not null, sequence integer not null,
+        state integer not null, path text, sketch blob, receipt blob not null, unique (text, revision)) without rowid;
+    create index deposit_state on deposit (state) where state = 2;
+    create table band (hash integer not null, id blob not null, primary key (hash, id)) without rowid;
+    create table conflict (
+        text blob not null, first blob not null, second blob not null, primary key (text, second)) without rowid;
+";
+
+fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 fn misfit(column: usize) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(column, COLUMNS.to_owned(), rusqlite::types::Type::Blob)
 }
@@ -95,28 +110,21 @@ impl Catalogue {
         connection.busy_timeout(Duration::from_secs(60))?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version == 0 {
-            transaction.execute_batch(
-                "create table deposit (
-                    id blob primary key, text blob not null, contributor blob not null, revision integer not null,
-                    register integer not null, bytes integer not null, tier integer not null, sequence integer not null,
-                    state integer not null, path text, sketch blob, receipt blob not null,
-                    unique (text, revision)) without rowid;
-                create table band (
-                    hash integer not null, id blob not null, primary key (hash, id)) without rowid;
-                create table conflict (
-                    text blob not null, first blob not null, second blob not null, primary key (text, second)) without rowid;
-                ",
-            )?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-        } else if version != VERSION {
+        // Reading must not wait for a writer: the tables are made only where there are none yet.
+        if user_version(&connection)? == 0 {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if user_version(&transaction)? == 0 {
+                transaction.execute_batch(TABLES)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+            }
+            transaction.commit()?;
+        }
+        let version = user_version(&connection)?;
+        if version != VERSION {
             return Err(rusqlite::Error::InvalidParameterName(format!(
                 "the catalogue has version {version}, this program knows {VERSION}; use the program that made it"
             )));
         }
-        transaction.commit()?;
         Ok(Self { connection })
     }
 
@@ -177,6 +185,13 @@ impl Catalogue {
             })
         };
         statement.query_map([], conflict)?.collect()
+    }
+
+    /// Withdrawn deposits whose text may still be there.
+    pub(crate) fn deleting(&self) -> rusqlite::Result<Vec<(ManifestId, TextId)>> {
+        let mut statement = self.connection.prepare_cached("select id, text from deposit where state = 2")?;
+        let pair = |row: &Row<'_>| Ok((ManifestId::from_bytes(row.get(0)?), TextId::from_bytes(row.get(1)?)));
+        statement.query_map([], pair)?.collect()
     }
 
     /// What SQLite finds wrong with its own file.
@@ -303,14 +318,6 @@ impl Writing<'_> {
                 .execute(params![TextState::Deleting as i64, id.to_bytes()])?;
         }
         Ok(())
-    }
-
-    /// Withdrawn deposits whose text may still be there.
-    pub(crate) fn deleting(&self) -> rusqlite::Result<Vec<(ManifestId, TextId)>> {
-        let mut statement =
-            self.transaction.prepare_cached("select id, text from deposit where state = ?")?;
-        let pair = |row: &Row<'_>| Ok((ManifestId::from_bytes(row.get(0)?), TextId::from_bytes(row.get(1)?)));
-        statement.query_map([TextState::Deleting as i64], pair)?.collect()
     }
 
     /// Records that the text is gone.

@@ -312,8 +312,12 @@ impl Library {
 
     /// Deletes the texts of withdrawn deposits.
     fn finish_deletions(&mut self) -> Result<(), LibraryError> {
+        let deleting = self.catalogue.deleting()?;
+        if deleting.is_empty() {
+            return Ok(());
+        }
         let writing = self.catalogue.write()?;
-        for (id, text) in writing.deleting()? {
+        for (id, text) in deleting {
             // A deposit made again after the withdrawal has the same text, and needs it.
             let needed = writing.latest(text)?.is_some_and(|latest| latest.state == TextState::Stored);
             if !needed {

@@ -69,6 +69,7 @@ pub struct Built {
 struct Note {
     sha256: Digest,
     /// Tokens of each text, in order.
+    #[serde(deserialize_with = "watershed_protocol::list")]
     counts: Vec<u64>,
 }
 

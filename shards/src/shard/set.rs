@@ -26,6 +26,7 @@ pub struct Stream {
     /// Register of the texts.
     pub register: Register,
     /// The shards, in order.
+    #[serde(deserialize_with = "watershed_protocol::list")]
     pub shards: Vec<Shard>,
 }
 
@@ -50,6 +51,7 @@ pub struct ShardSet {
     /// SHA-256 of the index file.
     pub index: Digest,
     /// Streams that have any text, by split and register.
+    #[serde(deserialize_with = "watershed_protocol::list")]
     pub streams: Vec<Stream>,
 }
 
