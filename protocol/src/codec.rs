@@ -174,7 +174,8 @@ fn encode_into<T: Wire>(value: &T, mut bytes: Vec<u8>) -> Result<Vec<u8>, Encode
 
 /// The value that `bytes` encode.
 ///
-/// No allocation is larger than twice the bytes given, whatever lengths they claim, if every `Vec` in `T` is read by [`list`].
+/// No allocation is larger than twice what the elements that are there take, whatever lengths the bytes claim, if every `Vec`
+/// in `T` is read by [`list`].
 ///
 /// # Errors
 /// [`DecodeError`] for anything but the one encoding of a value.

@@ -13,7 +13,7 @@ use watershed_protocol::{ManifestId, SecretKey};
 
 use crate::library::{Content, Library, LibraryError, Outcome};
 use crate::license::license;
-use crate::reading::{Mapping, Record, SourceFile, read};
+use crate::reading::{Limits, Mapping, Record, SourceFile, read};
 use crate::text::{Changes, TextError, normalize};
 
 /// Most records, and bytes of text, that are deposited at once.
@@ -154,13 +154,16 @@ pub fn import(
 ) -> Result<ImportReport, LibraryError> {
     let mut run =
         Run { library, key, options, now, tell, report: ImportReport::default(), batch: Vec::new() };
+    // A text in JSON is longer by its escapes and by what stands beside it.
+    let max_bytes = options.limit.saturating_mul(2).saturating_add(1 << 20);
+    let limits = Limits { max_bytes, ..Limits::default() };
     let mut waiting = 0;
     let mut done = 0;
     'files: for file in files {
         if stopped() {
             break;
         }
-        let records = match read(file, &options.mapping, options.limit) {
+        let records = match read(file, &options.mapping, limits, 0) {
             Ok(records) => records,
             Err(e) => {
                 run.unreadable(file, &e);
@@ -170,12 +173,12 @@ pub fn import(
         run.report.files += 1;
         for record in records {
             match record {
-                Err(e) => run.unreadable(file, &e),
-                Ok(Err(refusal)) => {
+                Err(refusal) if refusal.ends_file() => run.unreadable(file, &refusal.reason),
+                Err(refusal) => {
                     run.report.records += 1;
-                    run.refused(file, refusal.index, &refusal.reason);
+                    run.refused(file, refusal.index, &format_args!("{}: {}", refusal.place, refusal.reason));
                 }
-                Ok(Ok(record)) => {
+                Ok(record) => {
                     run.report.records += 1;
                     waiting += record.bytes.len();
                     run.batch.push((file, record));
@@ -314,30 +317,29 @@ fn prepare(
     record: Record,
 ) -> Result<Prepared, RecordError> {
     let normalized = normalize(&record.bytes, options.limit)?;
-    let fields = record.fields;
-    let register = match (fields.register, &file.folder) {
+    let register = match (&record.register, file.folder()) {
         (Some(name), _) => name.parse().map_err(RecordError::Register)?,
         (None, Some(folder)) if folder.parse::<Register>().is_ok() => {
             folder.parse().map_err(RecordError::Register)?
         }
         _ => options.register.ok_or(RecordError::NoRegister)?,
     };
-    let own = fields.license.as_deref().map(license);
+    let own = record.license.as_deref().map(license);
     let license = own.or_else(|| options.license.clone()).ok_or(RecordError::NoLicense)?;
-    let title = fields.title.unwrap_or_else(|| format!("{} #{}", file.name, record.index));
+    let title = record.title.unwrap_or_else(|| format!("{} #{}", file.relative.display(), record.index));
     let manifest = Manifest {
         contributor: key.public(),
         text: normalized.id(),
         bytes: normalized.text.len() as u64,
         revision: 0,
         title: clean(&title, Manifest::MAX_TITLE),
-        author: clean(&fields.author.unwrap_or_else(|| options.author.clone()), Manifest::MAX_TITLE),
-        language: fields.language.unwrap_or_else(|| options.language.clone()),
+        author: clean(&record.author.unwrap_or_else(|| options.author.clone()), Manifest::MAX_TITLE),
+        language: record.language.unwrap_or_else(|| options.language.clone()),
         register,
         core: options.core.clone(),
         license,
         tier: options.tier,
-        source: fields.source.unwrap_or_else(|| options.source.clone()),
+        source: record.source.unwrap_or_else(|| options.source.clone()),
     };
     let content = if options.tier == ConsentTier::Federated {
         Content::Local { text: normalized.text, path: file.path.clone() }

@@ -60,7 +60,10 @@ fn mapping(pairs: &[String]) -> Result<Mapping, String> {
     for pair in pairs {
         let (field, name) = pair.split_once('=').ok_or_else(|| format!("--map {pair}: write FIELD=NAME"))?;
         let slot = match field {
-            "text" => &mut mapping.text,
+            "text" => {
+                name.clone_into(&mut mapping.text);
+                continue;
+            }
             "title" => &mut mapping.title,
             "register" => &mut mapping.register,
             "license" => &mut mapping.license,
@@ -69,7 +72,7 @@ fn mapping(pairs: &[String]) -> Result<Mapping, String> {
             "source" => &mut mapping.source,
             _ => return Err(format!("--map {pair}: {field} is no field")),
         };
-        name.clone_into(slot);
+        *slot = Some(name.to_owned());
     }
     Ok(mapping)
 }
@@ -153,7 +156,7 @@ fn human(imported: &Imported) -> Vec<String> {
         (r.conflicts, "were deposited by another key first"),
         (r.withdrawn, "you had withdrawn"),
         (r.unreadable, "files could not be read to their end"),
-        (imported.skipped_files as u64, "files of other kinds were passed over"),
+        (imported.skipped_files as u64, "files of other kinds, and links, were passed over"),
     ] {
         if n > 0 {
             lines.push(format!("{n} {what}"));

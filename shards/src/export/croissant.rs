@@ -54,27 +54,22 @@ fn meaning(register: Register) -> &'static str {
 
 /// A tier as an offer: what it permits and what it prohibits.
 fn offer(tier: ConsentTier) -> Value {
-    let training = json!({
-        "@type": "odrl:Permission",
-        "odrl:action": {"@id": "odrl:use", "name": "Training of machine-learning models"},
-        "odrl:constraint": [{
-            "@type": "odrl:Constraint",
-            "odrl:leftOperand": {"@id": "odrl:purpose"},
-            "odrl:operator": {"@id": "odrl:eq"},
-            "odrl:rightOperand": "training of machine-learning models"
-        }]
-    });
+    let use_where = |name: &str, left: &str, right: &str| {
+        json!({
+            "@type": "odrl:Permission",
+            "odrl:action": {"@id": "odrl:use", "name": name},
+            "odrl:constraint": [{
+                "@type": "odrl:Constraint",
+                "odrl:leftOperand": {"@id": left},
+                "odrl:operator": {"@id": "odrl:eq"},
+                "odrl:rightOperand": right
+            }]
+        })
+    };
+    let purpose = "training of machine-learning models";
+    let training = use_where("Training of machine-learning models", "odrl:purpose", purpose);
+    let owner = use_where("Training by the contributor", "odrl:recipient", "the contributor of the deposit");
     let rule = |kind: &str, action: &str| json!({"@type": format!("odrl:{kind}"), "odrl:action": {"@id": format!("odrl:{action}")}});
-    let owner = json!({
-        "@type": "odrl:Permission",
-        "odrl:action": {"@id": "odrl:use", "name": "Training of machine-learning models, by the contributor"},
-        "odrl:constraint": [{
-            "@type": "odrl:Constraint",
-            "odrl:leftOperand": {"@id": "odrl:recipient"},
-            "odrl:operator": {"@id": "odrl:eq"},
-            "odrl:rightOperand": "the contributor of the deposit"
-        }]
-    });
     let prohibited =
         |actions: &[&str]| actions.iter().map(|action| rule("Prohibition", action)).collect::<Vec<Value>>();
     let (permissions, prohibitions, says) = match tier {

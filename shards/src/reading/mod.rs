@@ -1,176 +1,143 @@
-//! Texts out of whole folders and files: txt, md, JSONL and Parquet, one record at a time.
+//! Texts from folders and files: what there is ([`list`]) and the records of one file ([`read`]).
 //!
-//! What a record says of itself stays text here; what the words mean is the importer's business. Memory holds one record and,
-//! for Parquet, one batch of them, whatever the size of a file. A record that cannot be read is refused by itself; the ones
-//! behind it are read.
+//! Formats: plain text (`.txt`), Markdown (`.md`), one JSON object a line (`.jsonl`, `.ndjson`) and Parquet
+//! (`.parquet`). Memory is bounded by [`Limits`] whatever the files hold; of a JSON lines or Parquet file one record
+//! is in memory at a time. One bad record is a [`Refusal`] and never ends its file.
+//!
+//! It never follows links, never guesses: bytes are handed on as they are, not yet checked to be UTF-8, and registers,
+//! licences and languages as the strings that were found. What they mean is decided by the caller.
 
-mod jsonl;
-mod list;
-mod parquet;
+mod columns;
+mod error;
+mod fields;
+mod front;
+mod lines;
+mod listing;
+mod mapping;
+mod pages;
 mod plain;
+mod thrift;
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
+pub use error::{Place, ReadError, Reason, Refusal};
+pub use listing::{Format, ListError, Listing, Skipped, SkippedWhy, SourceFile, list};
+pub use mapping::Mapping;
 
-use crate::library::FileError;
-pub use list::{Format, ListError, Listing, SourceFile, list};
+use columns::Columns;
+use lines::Lines;
+use plain::Plain;
 
-/// Where the fields of a record stand, in JSONL and Parquet. `a.b` is field `b` of `a`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Mapping {
-    /// The text itself.
-    pub text: String,
-    /// Its title.
-    pub title: String,
-    /// Its register.
-    pub register: String,
-    /// Its licence.
-    pub license: String,
-    /// Who wrote it.
-    pub author: String,
-    /// Its language tag.
-    pub language: String,
-    /// Where it comes from.
-    pub source: String,
+/// How much of a file may be in memory at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of one text, of one field beside it, of one whole `.txt` or `.md` file and of one line of a JSON lines
+    /// file. More is refused, without having been read.
+    pub max_bytes: u64,
+    /// Bytes of one Parquet page, uncompressed. Writers decide the size of pages, usually about a megabyte, but some
+    /// put a thousand texts into one. Up to three pages of each mapped column are in memory.
+    pub max_page_bytes: u64,
 }
 
-impl Default for Mapping {
+impl Default for Limits {
     fn default() -> Self {
-        let name = |s: &str| s.to_owned();
-        Self {
-            text: name("text"),
-            title: name("title"),
-            register: name("register"),
-            license: name("license"),
-            author: name("author"),
-            language: name("language"),
-            source: name("source"),
-        }
+        Self { max_bytes: 16 << 20, max_page_bytes: 256 << 20 }
     }
 }
 
-/// What is said beside a text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields {
-    /// Its title.
+/// A text as it was found, with what was said about it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Record {
+    /// Its number in the file, from 0: the line of a JSON lines file, the row of a Parquet file. Blank lines have
+    /// numbers too. To go on after this record, read from `index + 1`.
+    pub index: u64,
+    /// The text, not yet checked to be UTF-8.
+    pub bytes: Vec<u8>,
+    /// What it is called.
     pub title: Option<String>,
-    /// Its register.
+    /// Its register, if it says so itself; see also [`SourceFile::folder`].
     pub register: Option<String>,
     /// Its licence.
     pub license: Option<String>,
     /// Who wrote it.
     pub author: Option<String>,
-    /// Its language tag.
+    /// Its language.
     pub language: Option<String>,
     /// Where it comes from.
     pub source: Option<String>,
 }
 
-impl Fields {
-    /// Fills the fields from a lookup by the names of a mapping.
-    fn find(mapping: &Mapping, mut get: impl FnMut(&str) -> Option<String>) -> Self {
-        let mut get = |name: &str| get(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
-        Self {
-            title: get(&mapping.title),
-            register: get(&mapping.register),
-            license: get(&mapping.license),
-            author: get(&mapping.author),
-            language: get(&mapping.language),
-            source: get(&mapping.source),
-        }
-    }
-}
-
-/// A text as it stands in a file: bytes that may turn out to be no text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Which one of its file, from 0.
-    pub index: u64,
-    /// The text.
-    pub bytes: Vec<u8>,
-    /// What is said of it.
-    pub fields: Fields,
-}
-
-/// A record that is not read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Which one of its file, from 0.
-    pub index: u64,
-    /// Why.
-    pub reason: RefusalReason,
-}
-
-/// Why a record is not read.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum RefusalReason {
-    /// A line that is no JSON object.
-    #[error("line {line} is no JSON object: {reason}")]
-    Json {
-        /// The line, from 1.
-        line: u64,
-        /// What the parser says.
-        reason: String,
-    },
-    /// No text where one should be.
-    #[error("there is no text in field {field:?}")]
-    NoText {
-        /// The field.
-        field: String,
-    },
-    /// Longer than allowed; not read to its end.
-    #[error("it is longer than the {limit} bytes that a text may have")]
-    TooLarge {
-        /// Most bytes.
-        limit: u64,
-    },
-    /// Front matter without end.
-    #[error("the front matter between lines of --- does not end")]
-    FrontMatter,
-}
-
-/// A file that cannot be read at all, or not further.
-#[derive(Debug, Error)]
-pub enum ReadError {
-    /// The file system.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// Not Parquet, or damaged.
-    #[error("{} is no readable Parquet file: {reason}", path.display())]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// What the library says.
-        reason: String,
-    },
-    /// The column of texts is not there.
-    #[error("{} has no column {column:?} of texts; its columns are {}. Name the right one in the mapping", path.display(), columns.join(", "))]
-    NoColumn {
-        /// The file.
-        path: PathBuf,
-        /// The column that was looked for.
-        column: String,
-        /// What there is.
-        columns: Vec<String>,
-    },
-}
-
-/// Records of one file, in order. After a [`ReadError`] there are no more.
-pub type Records = Box<dyn Iterator<Item = Result<Result<Record, Refusal>, ReadError>>>;
-
-/// Reads a file record by record; texts of more than `limit` bytes are refused.
+/// The records of `file`, from number `from` on, in order.
 ///
 /// # Errors
-/// [`ReadError`] if it cannot be opened or is not what its name says.
-pub fn read(file: &SourceFile, mapping: &Mapping, limit: u64) -> Result<Records, ReadError> {
-    match file.format {
-        Format::Text => Ok(Box::new(std::iter::once(plain::text(&file.path, limit)))),
-        Format::Markdown => Ok(Box::new(std::iter::once(plain::markdown(&file.path, mapping, limit)))),
-        Format::JsonLines => jsonl::records(&file.path, mapping, limit),
-        Format::Parquet => parquet::records(&file.path, mapping, limit),
+///
+/// When the file cannot be opened, is no regular file (any more), is no Parquet file although it is called one, or has
+/// no column of the name that `mapping` gives the text; when a name in `mapping` is malformed.
+pub fn read(file: &SourceFile, mapping: &Mapping, limits: Limits, from: u64) -> Result<Records, ReadError> {
+    let names = mapping.names()?;
+    let metadata =
+        file.path.metadata().map_err(|source| ReadError::Io { path: file.path.clone(), source })?;
+    // A pipe would block and a device never end.
+    if !metadata.is_file() {
+        return Err(ReadError::NotAFile { path: file.path.clone() });
+    }
+    let inner = match file.format {
+        Format::Text | Format::Markdown => Inner::Plain(Plain::new(file, names, limits, from)),
+        Format::JsonLines => Inner::Lines(Lines::open(&file.path, names, limits, from)?),
+        Format::Parquet => Inner::Columns(Box::new(Columns::open(&file.path, &names, limits, from)?)),
+    };
+    Ok(Records { path: file.path.clone(), inner, ended: false })
+}
+
+/// The records of one file. Made by [`read`].
+///
+/// After a refusal that ends the file ([`Refusal::ends_file`]) there are none.
+#[derive(Debug)]
+pub struct Records {
+    path: PathBuf,
+    inner: Inner,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Plain(Plain),
+    Lines(Lines),
+    Columns(Box<Columns>),
+}
+
+/// A record that was refused, before the file's name is put to it.
+#[derive(Debug)]
+struct Bad {
+    index: u64,
+    place: Place,
+    reason: Reason,
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, Refusal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = match &mut self.inner {
+            Inner::Plain(plain) => plain.next(),
+            Inner::Lines(lines) => lines.next(),
+            Inner::Columns(columns) => columns.next(),
+        };
+        match next {
+            Some(Ok(record)) => Some(Ok(record)),
+            Some(Err(Bad { index, place, reason })) => {
+                let refusal = Refusal { path: self.path.clone(), index, place, reason };
+                self.ended = refusal.ends_file();
+                Some(Err(refusal))
+            }
+            None => {
+                self.ended = true;
+                None
+            }
+        }
     }
 }
 
