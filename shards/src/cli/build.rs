@@ -10,7 +10,7 @@ use watershed_shards::shard::{self, BuildError};
 use watershed_shards::tokenizer::{Separator, Tokenizer};
 
 use super::args::find_snapshot;
-use super::{Context, Outcome, progress};
+use super::{Context, Outcome, Stop, counted, progress};
 
 #[derive(Args)]
 pub(crate) struct BuildArgs {
@@ -80,7 +80,7 @@ pub(crate) fn run(context: &Context, args: &BuildArgs) -> Outcome {
     let bytes = snapshot.entries().filter(|e| e.consent.tier.trains()).map(|e| e.bytes).sum();
     let bar = progress(bytes, "tokenising");
     let started = std::time::Instant::now();
-    let stop = context.stop();
+    let stop = Stop::on_signals()?;
     let built = shard::build(library.store(), &snapshot, &tokenizer, &|done| bar.inc(done), &|| stop.asked());
     bar.finish_and_clear();
     let built = match built {
@@ -115,11 +115,11 @@ pub(crate) fn run(context: &Context, args: &BuildArgs) -> Outcome {
         let mut lines = vec![format!("shard set {}", b.set)];
         for stream in &b.streams {
             lines.push(format!(
-                "{:<9} {:<15} {:>12} tokens in {} shards",
+                "{:<9} {:<15} {:>12} tokens in {}",
                 stream.split,
                 stream.register,
                 stream.tokens,
-                stream.shards.len()
+                counted(stream.shards.len() as u64, "shard")
             ));
         }
         lines.push(format!("{} tokens of a vocabulary of {}, in {:.1} s", b.tokens, b.vocabulary, b.seconds));
@@ -136,7 +136,7 @@ pub(crate) fn prune(context: &Context) -> Outcome {
     context.print(&pruned, |p| {
         let mut lines: Vec<String> =
             p.sets.iter().map(|id| format!("deleted shard set {id}: it held withdrawn text")).collect();
-        lines.push(format!("deleted {} shards", p.shards));
+        lines.push(format!("deleted {}", counted(p.shards as u64, "shard")));
         lines
     })?;
     Ok(ExitCode::SUCCESS)

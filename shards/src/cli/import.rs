@@ -13,7 +13,7 @@ use watershed_shards::license::license;
 use watershed_shards::reading::{Mapping, list};
 
 use super::args::TextArgs;
-use super::{Context, Outcome, now, progress};
+use super::{Context, Outcome, Stop, counted, now, progress};
 
 /// Remarks that are printed; all of them go to the report.
 const SHOWN: usize = 20;
@@ -114,7 +114,7 @@ pub(crate) fn run(context: &Context, args: &ImportArgs) -> Outcome {
             }
         }
     };
-    let stop = context.stop();
+    let stop = Stop::on_signals()?;
     let report = import(&mut library, &key, &listing.files, &options, now(), &mut tell, &|| stop.asked())?;
     bar.finish_and_clear();
     if let Some(mut file) = report_file {
@@ -147,19 +147,24 @@ fn human(imported: &Imported) -> Vec<String> {
         lines.push("... and more: --report FILE lists them all".to_owned());
     }
     lines.push(format!(
-        "{} texts in {} files: {} stored ({} bytes), {} known, {} refused",
-        r.records, r.files, r.stored, r.bytes, r.known, r.refused
+        "{} in {}: {} stored ({} bytes), {} known, {} refused",
+        counted(r.records, "text"),
+        counted(r.files, "file"),
+        r.stored,
+        r.bytes,
+        r.known,
+        r.refused
     ));
-    for (n, what) in [
-        (r.normalized, "of the stored were normalised"),
-        (r.near_duplicates, "of the stored are near duplicates: snapshots keep one of each"),
-        (r.conflicts, "were deposited by another key first"),
-        (r.withdrawn, "you had withdrawn"),
-        (r.unreadable, "files could not be read to their end"),
-        (imported.skipped_files as u64, "files of other kinds, and links, were passed over"),
+    for (n, thing, what) in [
+        (r.normalized, "stored text", "normalised"),
+        (r.near_duplicates, "stored text", "nearly the same as another: snapshots keep one of each"),
+        (r.conflicts, "text", "deposited by another key first"),
+        (r.withdrawn, "text", "withdrawn by you before"),
+        (r.unreadable, "file", "not readable to the end"),
+        (imported.skipped_files as u64, "other file", "passed over (of another kind, or a link)"),
     ] {
         if n > 0 {
-            lines.push(format!("{n} {what}"));
+            lines.push(format!("{}: {what}", counted(n, thing)));
         }
     }
     if imported.stopped {

@@ -13,6 +13,7 @@ mod tokenizer;
 mod verify;
 mod window;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -97,7 +98,6 @@ pub(crate) struct Context {
     pub(crate) data: PathBuf,
     pub(crate) key: PathBuf,
     pub(crate) json: bool,
-    stop: Stop,
 }
 
 impl Context {
@@ -117,19 +117,14 @@ impl Context {
         value: &T,
         human: impl FnOnce(&T) -> Vec<String>,
     ) -> Result<(), Box<dyn std::error::Error>> {
-        if self.json {
-            println!("{}", serde_json::to_string(value)?);
-        } else {
-            for line in human(value) {
-                println!("{line}");
-            }
+        let mut out = std::io::stdout().lock();
+        let lines = if self.json { vec![serde_json::to_string(value)?] } else { human(value) };
+        let written = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
+        match written {
+            // Whoever reads has seen enough, as `head` does.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other?),
         }
-        Ok(())
-    }
-
-    /// Asks whether Ctrl-C was pressed.
-    pub(crate) fn stop(&self) -> &Stop {
-        &self.stop
     }
 }
 
@@ -138,7 +133,8 @@ impl Context {
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    fn on_signals() -> Result<Self, ctrlc::Error> {
+    /// From here on Ctrl-C and SIGTERM end the work after the text it is at; until then they end the program.
+    pub(crate) fn on_signals() -> Result<Self, ctrlc::Error> {
         let stop = Self::default();
         let flag = stop.clone();
         ctrlc::set_handler(move || {
@@ -164,6 +160,11 @@ pub(crate) fn progress(total: u64, what: &str) -> ProgressBar {
     bar
 }
 
+/// A number of things: `1 text`, `2 texts`.
+pub(crate) fn counted(n: u64, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
@@ -186,7 +187,7 @@ pub(crate) fn run() -> Outcome {
         rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global()?;
     }
     let key = cli.key.unwrap_or_else(|| data.join("keys/contributor.key"));
-    let context = Context { data, key, json: cli.json, stop: Stop::on_signals()? };
+    let context = Context { data, key, json: cli.json };
     match &cli.command {
         Command::Deposit(args) => deposit::deposit(&context, args),
         Command::Consent(args) => deposit::consent(&context, args),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use watershed_shards::verify::{Severity, verify};
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, counted};
 
 #[derive(Args)]
 pub(crate) struct VerifyArgs {
@@ -27,8 +27,11 @@ pub(crate) fn run(context: &Context, args: &VerifyArgs) -> Outcome {
             lines.push(format!("{kind} {}: {}", finding.path.display(), finding.problem));
         }
         lines.push(format!(
-            "checked {} deposits, {} texts, {} snapshots, {} shard sets",
-            v.deposits, v.texts, v.snapshots, v.sets
+            "checked {}, {}, {}, {}",
+            counted(v.deposits, "deposit"),
+            counted(v.texts, "text"),
+            counted(v.snapshots, "snapshot"),
+            counted(v.sets, "shard set")
         ));
         if v.tokens_compared > 0 {
             lines.push(format!("tokenised again and compared {} tokens", v.tokens_compared));
