@@ -33,6 +33,7 @@ mod envelope;
 mod hash;
 mod id;
 mod key;
+mod payment;
 
 pub use amount::{AmountError, Msat};
 pub use bytes::HexError;
@@ -44,3 +45,4 @@ pub use id::{
     SnapshotId, SubmissionId, TextId, TokenizerId, WindowId,
 };
 pub use key::{KeyError, PublicKey, SecretKey, Signature};
+pub use payment::{PaymentHash, Preimage, Receipt, Subject};

@@ -1,0 +1,406 @@
+//! Keeping the ledger true to the chain, and comparing it with the node.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use watershed_protocol::Msat;
+
+use super::{Payout, Request, RequestState, Treasury, TreasuryError};
+use crate::escrow::{Hold, HoldState, Lot, LotState};
+use crate::ledger::reconcile::{Difference, Expected, Report};
+use crate::ledger::{Account, Entry, EntryError, Legs};
+use crate::store::{Change, Filter, Record, Store, StoreError, get, list};
+use crate::treasury::PayoutState;
+use crate::wallet::{Channel, ChannelName, ClosedChannelFunds, Holdings, NodeId, NodePayment, Wallet};
+
+/// A channel that was ever seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelRecord {
+    /// Constant from opening to closing.
+    pub name: ChannelName,
+    /// The id in messages between nodes.
+    pub channel_id: String,
+    /// With whom.
+    pub peer: NodeId,
+    /// Its size, in sat.
+    pub sats: u64,
+    /// Its funding transaction.
+    pub funding_txid: String,
+    /// Whether we paid for it.
+    pub opened_by_us: bool,
+    /// Why it is closed, if it is.
+    pub closed: Option<String>,
+    /// Whether both sides agreed to that.
+    pub cooperative: bool,
+    /// Whether everything of it has come back and its cost is booked.
+    pub settled: bool,
+}
+
+impl Record for ChannelRecord {
+    const KIND: &'static str = "channel";
+    fn id(&self) -> String {
+        self.name.clone()
+    }
+    fn group(&self) -> String {
+        self.peer.to_string()
+    }
+    fn is_open(&self) -> bool {
+        !self.settled
+    }
+}
+
+impl ChannelRecord {
+    pub(super) fn kind() -> &'static str {
+        <Self as Record>::KIND
+    }
+
+    /// What left the on-chain wallet for the channel. The fee is booked when the transaction is in a block, as the node
+    /// tells it only then; until then the ledger has more on chain than the node, by the fee.
+    pub(super) fn funded(&self) -> Result<Option<Entry>, EntryError> {
+        let value = Msat::from_sat(self.sats).filter(|_| self.opened_by_us).unwrap_or_default();
+        let legs = Legs::new().leg(&Account::OnChain, &Account::Channels, value)?;
+        legs.entry(format!("channel/{}/funded", self.name), format!("opened a channel with {}", self.peer))
+    }
+
+    pub(super) fn open(channel: &Channel, funding_txid: String) -> Self {
+        Self {
+            name: channel.name.clone(),
+            channel_id: channel.channel_id.clone(),
+            peer: channel.peer,
+            sats: channel.sats,
+            funding_txid,
+            opened_by_us: channel.opened_by_us,
+            closed: None,
+            cooperative: false,
+            settled: false,
+        }
+    }
+}
+
+/// The ledger beside the node.
+#[derive(Clone, Debug, Serialize)]
+pub struct Books {
+    /// Every account that was used, in msat.
+    pub balances: BTreeMap<Account, i64>,
+    /// What does not agree.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// An on-chain payment that is not booked yet.
+struct Move<'a> {
+    txid: &'a str,
+    outgoing: bool,
+    amount: Msat,
+    fee: Msat,
+}
+
+/// Where an on-chain payment belongs. Pure.
+///
+/// Outgoing: of a funding transaction only the fee is left to book; anything else was withdrawn, or pays for the closing of a channel
+/// while one is closing. Incoming: what sweeps a closed channel, or has exactly what one owes us, comes from it; anything
+/// else is a deposit. While the node has yet to see a closing transaction in a block, what came in is left for later.
+fn chain_entry(
+    payment: &Move<'_>,
+    channels: &[ChannelRecord],
+    closing: &[ClosedChannelFunds],
+) -> Result<Placed, EntryError> {
+    let Move { txid, outgoing, amount, fee } = *payment;
+    let key = format!("chain/{txid}");
+    let any_closing = channels.iter().any(|c| c.closed.is_some() && !c.settled);
+    if outgoing {
+        let funding = channels.iter().find(|c| c.opened_by_us && c.funding_txid == txid);
+        let (to, memo) = match funding {
+            // Its value was booked when the channel was made; what is above it is cost.
+            Some(channel) => {
+                let value = Msat::from_sat(channel.sats).unwrap_or_default();
+                let rest = amount.checked_sub(value).unwrap_or_default();
+                let legs = Legs::new().leg(&Account::OnChain, &Account::OnChainFees, rest)?.leg(
+                    &Account::OnChain,
+                    &Account::OnChainFees,
+                    fee,
+                )?;
+                let memo = format!("fee of opening a channel with {}", channel.peer);
+                return Ok(Placed::Booked(legs.entry(key, memo)?));
+            }
+            None if any_closing => (Account::OnChainFees, "fees of closing a channel".to_owned()),
+            None => (Account::Operator, "withdrawn".to_owned()),
+        };
+        let legs = Legs::new().leg(&Account::OnChain, &to, amount)?.leg(
+            &Account::OnChain,
+            &Account::OnChainFees,
+            fee,
+        )?;
+        return Ok(Placed::Booked(legs.entry(key, memo)?));
+    }
+    let swept = closing.iter().any(|c| c.sweep_txid.as_deref() == Some(txid));
+    // The node knows the fee of an incoming transaction only if it spends what the wallet has paid for: a channel of ours.
+    let ours = fee > Msat::ZERO;
+    let owed = closing.iter().any(|c| Msat::from_sat(c.sats) == Some(amount));
+    let (from, memo) = if any_closing && (swept || owed || ours || closing.is_empty()) {
+        (Account::Closing, "from a closed channel")
+    } else if any_closing && closing.iter().any(|c| !c.closed_in_block) {
+        return Ok(Placed::Later);
+    } else {
+        (Account::Operator, "deposited")
+    };
+    Ok(Placed::Booked(Legs::new().leg(&from, &Account::OnChain, amount)?.entry(key, memo)?))
+}
+
+/// What is to be done with an on-chain payment.
+enum Placed {
+    Booked(Option<Entry>),
+    Later,
+}
+
+impl<W: Wallet, S: Store> Treasury<W, S> {
+    pub(super) fn on_channel_closed(
+        &self,
+        name: &str,
+        reason: &str,
+        cooperative: bool,
+    ) -> Result<(), TreasuryError> {
+        self.step::<ChannelRecord, ()>(name, |found, change| {
+            if found.record.closed.is_none() {
+                let closed = Some(reason.to_owned());
+                change.put(&ChannelRecord { closed, cooperative, ..found.record.clone() }, found.version)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Every channel that was ever seen, the latest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn channel_history(&self) -> Result<Vec<ChannelRecord>, TreasuryError> {
+        let all = list::<ChannelRecord>(self.store.as_ref(), Filter::Latest(u32::MAX))?;
+        Ok(all.into_iter().map(|c| c.record).collect())
+    }
+
+    /// A withdrawal to the chain, on the operator's account.
+    ///
+    /// # Errors
+    /// [`TreasuryError::Budget`]; those of the wallet.
+    pub async fn withdraw(
+        &self,
+        address: String,
+        what: crate::wallet::Withdraw,
+    ) -> Result<String, TreasuryError> {
+        if let crate::wallet::Withdraw::Sats(sats) = what {
+            let needed = Msat::from_sat(sats).unwrap_or(Msat::new(u64::MAX));
+            let available = self.available(&Account::Operator)?;
+            if available < needed {
+                return Err(TreasuryError::Budget { account: Account::Operator, available, needed });
+            }
+        }
+        Ok(self.wallet.withdraw(address, what).await?)
+    }
+
+    /// Books what happened on chain since the last time: deposits, withdrawals, channels opened and closed. Safe to
+    /// repeat, and called at every turn.
+    ///
+    /// # Errors
+    /// Those of the wallet and the store.
+    pub async fn book_chain(&self) -> Result<(), TreasuryError> {
+        self.note_channels().await?;
+        // In this order: the node's wallet hears of a block before its channels do, and a payment must not be placed by
+        // what channels owed before it.
+        let payments = self.wallet.payments().await?;
+        let node_channels = self.wallet.channels().await?;
+        let balances = self.wallet.balances().await?;
+        let records: Vec<_> = list::<ChannelRecord>(self.store.as_ref(), Filter::Open)?;
+        for record in &records {
+            // The event may have been lost with the process that was told.
+            if record.record.closed.is_none() && !node_channels.iter().any(|c| c.name == record.record.name) {
+                self.on_channel_closed(&record.record.name, "found closed", false)?;
+            }
+        }
+        let channels = self.channel_history()?;
+        let mut change = Change::new();
+        let mut waiting = false;
+        for payment in &payments {
+            let NodePayment::OnChain { txid, outgoing, amount, fee, confirmed } = payment else { continue };
+            if self.store.is_booked(&format!("chain/{txid}"))? {
+                continue;
+            }
+            // What comes in is recognised by what closed channels owe, which the node knows once it is in a block.
+            if !outgoing && !confirmed {
+                waiting = true;
+                continue;
+            }
+            let payment = Move { txid, outgoing: *outgoing, amount: *amount, fee: *fee };
+            match chain_entry(&payment, &channels, &balances.closing)? {
+                Placed::Booked(entry) => change.book(entry),
+                Placed::Later => waiting = true,
+            }
+        }
+        self.commit(&change)?;
+        if !waiting && self.is_quiet()? {
+            self.book_closing(&node_channels, &balances.closing, &payments)?;
+        }
+        Ok(())
+    }
+
+    /// Whether no payment is at a point where node and ledger may differ for a moment.
+    fn is_quiet(&self) -> Result<bool, TreasuryError> {
+        let store = self.store.as_ref();
+        let lots = list::<Lot>(store, Filter::Open)?;
+        let holds = list::<Hold>(store, Filter::Open)?;
+        Ok(!lots.iter().any(|l| matches!(l.record.state, LotState::Paying { .. }))
+            && !holds.iter().any(|h| matches!(h.record.state, HoldState::Claiming { .. }))
+            && list::<Payout>(store, Filter::Open)?.is_empty())
+    }
+
+    fn holdings(&self, channels: &[Channel], payments: &[NodePayment]) -> Result<Holdings, TreasuryError> {
+        let sent = payments.iter().filter_map(|p| match p {
+            NodePayment::Lightning { outgoing: true, pending: true, amount, .. } => Some(*amount),
+            _ => None,
+        });
+        let held = list::<Hold>(self.store.as_ref(), Filter::Open)?.into_iter().filter_map(|h| {
+            match h.record.state {
+                HoldState::Held { amount, .. } | HoldState::Claiming { amount, .. } => Some(amount),
+                _ => None,
+            }
+        });
+        let in_flight = sent.chain(held).fold(Msat::ZERO, |sum, a| sum.checked_add(a).unwrap_or(sum));
+        Ok(Holdings::of(channels, in_flight))
+    }
+
+    /// Moves what closed channels took with them out of the channels' account, sorts out reserves, and books the cost of
+    /// channels of which nothing more will come.
+    fn book_closing(
+        &self,
+        node_channels: &[Channel],
+        closing: &[ClosedChannelFunds],
+        payments: &[NodePayment],
+    ) -> Result<(), TreasuryError> {
+        let open = list::<ChannelRecord>(self.store.as_ref(), Filter::Open)?;
+        let closed: Vec<_> = open.into_iter().filter(|c| c.record.closed.is_some()).collect();
+        let holdings = self.holdings(node_channels, payments)?;
+        if !holdings.exact {
+            return Ok(());
+        }
+        let balances = self.store.balances()?;
+        let balance = |account: &Account| balances.get(account).copied().unwrap_or(0);
+        let number = self.store.last_entry()? + 1;
+        let msat = |m: Msat| i64::try_from(m.msat()).unwrap_or(i64::MAX);
+        let positive = |m: i64| Msat::new(u64::try_from(m).unwrap_or(0));
+
+        let mut change = Change::new();
+        let held = balance(&Account::Channels) + balance(&Account::ChannelReserves);
+        let gone = if closed.is_empty() { 0 } else { held - msat(holdings.ours) };
+        if gone > 0 {
+            let names: Vec<_> = closed.iter().map(|c| c.record.channel_id.as_str()).collect();
+            let legs = Legs::new().leg(&Account::Channels, &Account::Closing, positive(gone))?;
+            change.book(legs.entry(format!("closing/{number}"), format!("closed: {}", names.join(", ")))?);
+        }
+        let more = msat(holdings.reserved) - balance(&Account::ChannelReserves);
+        if more != 0 && held - gone.max(0) == msat(holdings.ours) {
+            let legs = Legs::new().leg(&Account::Channels, &Account::ChannelReserves, positive(more))?.leg(
+                &Account::ChannelReserves,
+                &Account::Channels,
+                positive(-more),
+            )?;
+            change.book(legs.entry(format!("reserves/{number}"), "what channels must keep has changed")?);
+        }
+        let coming = |c: &ChannelRecord| {
+            let of_it = |f: &&ClosedChannelFunds| f.channel_id.as_deref() == Some(&c.channel_id);
+            closing.iter().filter(of_it).any(|f| !f.in_wallet)
+        };
+        if !closed.is_empty() && gone <= 0 && !closed.iter().any(|c| coming(&c.record)) {
+            let cost = balance(&Account::Closing);
+            let legs = Legs::new().leg(&Account::Closing, &Account::OnChainFees, positive(cost))?.leg(
+                &Account::OnChainFees,
+                &Account::Closing,
+                positive(-cost),
+            )?;
+            change.book(legs.entry(format!("closed/{number}"), "what closing channels cost")?);
+            for channel in &closed {
+                change.put(&ChannelRecord { settled: true, ..channel.record.clone() }, channel.version)?;
+            }
+        }
+        match self.commit(&change) {
+            Err(TreasuryError::Store(StoreError::Conflict { .. })) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Compares the ledger with the node, to the msat, payment by payment and place by place. Call it when nothing is on
+    /// the move; what is on the move at that moment is named as a difference.
+    ///
+    /// # Errors
+    /// Those of the wallet and the store.
+    pub async fn reconcile(&self) -> Result<Books, TreasuryError> {
+        self.book_chain().await?;
+        let store = self.store.as_ref();
+        let channels = self.wallet.channels().await?;
+        let node = self.wallet.balances().await?;
+        let payments = self.wallet.payments().await?;
+        let holdings = self.holdings(&channels, &payments)?;
+        let mut expected = Vec::new();
+        for lot in list::<Lot>(store, Filter::Latest(u32::MAX))? {
+            let Lot { hash, amount, state, .. } = lot.record;
+            match state {
+                LotState::Paying { .. } | LotState::Locked { .. } => {
+                    expected.push(Expected::pending(hash, true, amount));
+                }
+                LotState::Settled { fee, .. } => expected.push(Expected::succeeded(hash, true, amount, fee)),
+                LotState::Offered | LotState::CameBack { .. } => {}
+            }
+        }
+        for payout in list::<Payout>(store, Filter::Latest(u32::MAX))? {
+            let Payout { hash, amount, state, .. } = payout.record;
+            match state {
+                PayoutState::Paying => expected.push(Expected::pending(hash, true, amount)),
+                PayoutState::Paid { fee, .. } => expected.push(Expected::succeeded(hash, true, amount, fee)),
+                PayoutState::Failed { .. } => {}
+            }
+        }
+        for hold in list::<Hold>(store, Filter::Latest(u32::MAX))? {
+            if let Hold { hash, state: HoldState::Settled { amount, .. }, .. } = hold.record {
+                expected.push(Expected::succeeded(hash, false, amount, Msat::ZERO));
+            }
+        }
+        for request in list::<Request>(store, Filter::Latest(u32::MAX))? {
+            if let Request { hash, state: RequestState::Paid { received }, .. } = request.record {
+                expected.push(Expected::succeeded(hash, false, received, Msat::ZERO));
+            }
+        }
+        let mut unbooked_in = Msat::ZERO;
+        for payment in &payments {
+            if let NodePayment::OnChain { txid, outgoing: false, amount, .. } = payment
+                && !store.is_booked(&format!("chain/{txid}"))?
+            {
+                unbooked_in = unbooked_in.checked_add(*amount).unwrap_or(unbooked_in);
+            }
+        }
+        let balances = store.balances()?;
+        let mut report =
+            Report::of(&balances, &expected, &payments, &holdings, node.on_chain_sats, unbooked_in);
+        // Receipts that nobody asked for are booked without a record of their own.
+        let mut unrequested = Vec::new();
+        for difference in report.differences.drain(..) {
+            let booked = match &difference {
+                Difference::Unknown { hash, outgoing: false, .. } => {
+                    store.is_booked(&format!("request/{hash}/paid"))?
+                }
+                _ => false,
+            };
+            if !booked {
+                unrequested.push(difference);
+            }
+        }
+        report.differences = unrequested;
+        Ok(Books { balances, report })
+    }
+
+    /// One channel that was ever seen.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn channel_record(&self, name: &str) -> Result<Option<ChannelRecord>, TreasuryError> {
+        Ok(get::<ChannelRecord>(self.store.as_ref(), name)?.map(|c| c.record))
+    }
+}

@@ -1,0 +1,197 @@
+//! Channels with payees: whether they have room for an escrow, opening more, and parting.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use watershed_protocol::Msat;
+
+use super::{ChannelRecord, Treasury, TreasuryError};
+use crate::escrow::{Lot, LotState};
+use crate::store::{Change, Filter, Store, StoreError, list};
+use crate::wallet::{Channel, HTLCS_PER_CHANNEL, NodeAddress, NodeId, OpenChannel, Wallet};
+
+/// How large the channels are that we open to payees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelPolicy {
+    /// Smallest, in sat: a channel costs fees to open and to close, whatever its size.
+    pub min_sats: u64,
+    /// Largest, in sat: what one payee may keep from other uses.
+    pub max_sats: u64,
+    /// Most msat in HTLCs below the dust limit. They have no output of their own: if the channel is closed by force they
+    /// go to the miners of blocks. LDK's default, 10,000 times the fee rate, is 2,530 sat at the lowest fee, too little
+    /// for the small tiers of one escrow.
+    pub max_dust_exposure: Msat,
+    /// How long to wait for a channel to be usable.
+    pub patience: Duration,
+}
+
+impl Default for ChannelPolicy {
+    fn default() -> Self {
+        Self {
+            min_sats: 100_000,
+            max_sats: 10_000_000,
+            max_dust_exposure: Msat::new(50_000_000),
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What the usable channels with a payee have room for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// How many there are.
+    pub channels: usize,
+    /// HTLCs that they still take.
+    pub free_htlcs: usize,
+    /// What they can send.
+    pub spendable: Msat,
+}
+
+impl ChannelPolicy {
+    /// The size of a channel that has room for `amount` beside what there is: reserves take 1 %, commitment fees and a
+    /// rise of the fee rate some more. None if the policy forbids it.
+    fn size(&self, amount: Msat) -> Result<u64, TreasuryError> {
+        let needed = (amount.msat().div_ceil(1000)).saturating_mul(5) / 4 + 20_000;
+        let sats = needed.max(self.min_sats);
+        if sats > self.max_sats {
+            return Err(TreasuryError::Policy { needed: sats, most: self.max_sats });
+        }
+        Ok(sats)
+    }
+}
+
+/// The capacity of `channels` with one peer while `open` of our HTLCs with it are pending. Pure.
+fn capacity_of(channels: &[Channel], open: usize) -> Capacity {
+    let usable: Vec<_> = channels.iter().filter(|c| c.usable).collect();
+    let spendable = usable.iter().fold(Msat::ZERO, |sum, c| sum.checked_add(c.next_htlc).unwrap_or(sum));
+    Capacity {
+        channels: usable.len(),
+        free_htlcs: (usable.len() * HTLCS_PER_CHANNEL).saturating_sub(open),
+        spendable,
+    }
+}
+
+impl<W: Wallet, S: Store> Treasury<W, S> {
+    fn open_lots(&self, peer: NodeId) -> Result<usize, TreasuryError> {
+        let open = list::<Lot>(self.store.as_ref(), Filter::Open)?;
+        Ok(open.iter().filter(|l| l.record.payee == peer && l.record.state != LotState::Offered).count())
+    }
+
+    /// What the channels with a payee have room for. The node does not tell how many HTLCs a channel carries, so they are
+    /// counted here; payments to others that happen to pass this peer are not seen.
+    ///
+    /// # Errors
+    /// Those of the wallet and the store.
+    pub async fn capacity(&self, peer: NodeId) -> Result<Capacity, TreasuryError> {
+        let channels = self.wallet.channels().await?;
+        let with: Vec<_> = channels.into_iter().filter(|c| c.peer == peer).collect();
+        Ok(capacity_of(&with, self.open_lots(peer)?))
+    }
+
+    /// Takes a payee from "connected" to "can hold `amount` in `htlcs` lots": uses the channels there are, or opens one,
+    /// usable at once if the payee trusts us with that. Calling it again while there is room does nothing.
+    ///
+    /// # Errors
+    /// [`TreasuryError::Policy`], [`TreasuryError::Timeout`]; [`crate::wallet::WalletError::Funds`] and
+    /// [`crate::wallet::WalletError::Connection`].
+    pub async fn ensure_capacity(
+        &self,
+        peer: &NodeAddress,
+        amount: Msat,
+        htlcs: usize,
+        policy: &ChannelPolicy,
+    ) -> Result<Capacity, TreasuryError> {
+        let fits = |c: &Capacity| c.spendable >= amount && c.free_htlcs >= htlcs;
+        let mut capacity = self.capacity(peer.id).await?;
+        if !fits(&capacity) && !self.wallet.is_connected(peer.id).await? {
+            self.wallet.connect(peer.clone()).await?;
+            // A channel is usable only some messages after the connection.
+            let waited = self
+                .wait("finding the channels again", Duration::from_secs(3), async || {
+                    let now = self.capacity(peer.id).await?;
+                    let known = self.wallet.channels().await?;
+                    let all = known.iter().filter(|c| c.peer == peer.id && c.ready).count();
+                    Ok((now.channels == all).then_some(now))
+                })
+                .await;
+            match waited {
+                Ok(now) => capacity = now,
+                Err(TreasuryError::Timeout { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        while !fits(&capacity) {
+            let missing = amount.checked_sub(capacity.spendable).unwrap_or_default();
+            let (sats, max_dust_exposure) = (policy.size(missing)?, policy.max_dust_exposure);
+            let open = OpenChannel { peer: peer.clone(), sats, max_dust_exposure };
+            let name = self.wallet.open_channel(open).await?;
+            self.wait("opening a channel", policy.patience, async || {
+                let channels = self.wallet.channels().await?;
+                Ok(channels.iter().find(|c| c.name == name && c.usable).map(|_| ()))
+            })
+            .await?;
+            self.note_channels().await?;
+            let before = capacity;
+            capacity = self.capacity(peer.id).await?;
+            if capacity.channels <= before.channels {
+                return Err(TreasuryError::Spendable {
+                    payee: peer.id,
+                    needed: amount,
+                    spendable: capacity.spendable,
+                });
+            }
+        }
+        Ok(capacity)
+    }
+
+    /// Closes all channels with a peer that leaves; both sides get what is theirs on chain.
+    ///
+    /// # Errors
+    /// [`TreasuryError::LotsOpen`] while lots are pending, unless `force`.
+    pub async fn release(&self, peer: NodeId, force: bool) -> Result<usize, TreasuryError> {
+        let open = self.open_lots(peer)?;
+        if open > 0 && !force {
+            return Err(TreasuryError::LotsOpen { peer, open });
+        }
+        let channels = self.wallet.channels().await?;
+        let with: Vec<_> = channels.into_iter().filter(|c| c.peer == peer).collect();
+        for channel in &with {
+            self.wallet.close_channel(channel, force).await?;
+        }
+        Ok(with.len())
+    }
+
+    /// Writes down channels that are not known yet: their funding transactions must be recognised on chain.
+    pub(super) async fn note_channels(&self) -> Result<(), TreasuryError> {
+        for channel in self.wallet.channels().await? {
+            let Some(funding_txid) = channel.funding_txid.clone() else { continue };
+            if self.store.raw(ChannelRecord::kind(), &channel.name)?.is_some() {
+                continue;
+            }
+            let record = ChannelRecord::open(&channel, funding_txid);
+            let mut change = Change::new();
+            change.put(&record, 0)?;
+            change.book(record.funded()?);
+            match self.commit(&change) {
+                Ok(()) | Err(TreasuryError::Store(StoreError::Conflict { .. })) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_sized_by_need_within_the_policy() {
+        let policy = ChannelPolicy::default();
+        assert_eq!(policy.size(Msat::new(1_000_000)).unwrap(), 100_000);
+        assert_eq!(policy.size(Msat::new(1_000_000_000)).unwrap(), 1_270_000);
+        let refused = policy.size(Msat::new(100_000_000_000));
+        assert!(matches!(refused, Err(TreasuryError::Policy { needed: 125_020_000, most: 10_000_000 })));
+        assert!(policy.size(Msat::new(u64::MAX)).is_err());
+    }
+}

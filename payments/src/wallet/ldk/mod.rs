@@ -1,0 +1,12 @@
+//! The embedded wallet: LDK Node in this process, with its data below one directory.
+
+mod config;
+mod hold;
+mod node;
+mod seed;
+
+pub use config::{ChainSource, WalletConfig};
+pub use hold::{HOLD_OVERHEAD, MAX_FINAL_CLTV, final_cltv_for};
+pub use node::LdkWallet;
+pub(crate) use seed::write_private;
+pub use seed::{init, restore, words};

@@ -1,0 +1,627 @@
+//! [`Wallet`] by LDK Node.
+
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ldk_node::bitcoin::{Address, secp256k1};
+use ldk_node::config::{
+    AnchorChannelsConfig, BackgroundSyncConfig, ChannelConfig, Config, ElectrumSyncConfig, EsploraSyncConfig,
+    MaxDustHTLCExposure,
+};
+use ldk_node::lightning::events::ClosureReason;
+use ldk_node::lightning::ln::channelmanager::PaymentId;
+use ldk_node::lightning::ln::msgs::SocketAddress;
+use ldk_node::lightning::routing::router::RouteParametersConfig;
+use ldk_node::lightning_invoice::{Bolt11InvoiceDescription, Description};
+use ldk_node::lightning_types::payment as ldk_payment;
+use ldk_node::payment::{ConfirmationStatus, PaymentDetails, PaymentDirection, PaymentKind, PaymentStatus};
+use ldk_node::{Builder, ChannelDetails, LightningBalance, Node, NodeError, PendingSweepBalance};
+use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt, SecretKey};
+
+use super::config::{ChainSource, WalletConfig};
+use super::{hold, seed};
+use crate::wallet::{
+    Balances, Channel, ChannelName, ClosedChannelFunds, Event, HoldRequest, Incoming, Invoice, Network,
+    NodeAddress, NodeId, NodePayment, OpenChannel, Outgoing, PayLimits, Wallet, WalletError, Withdraw,
+};
+
+/// A running LDK Node. Dropping it without [`Wallet::stop`] is as if it were killed.
+pub struct LdkWallet {
+    node: Arc<Node>,
+    key: secp256k1::SecretKey,
+    receipts: SecretKey,
+    network: Network,
+    // Held for as long as the node runs: two processes on one channel state lose money.
+    _lock: File,
+}
+
+impl std::fmt::Debug for LdkWallet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LdkWallet({} on {})", self.node.node_id(), self.network)
+    }
+}
+
+/// Takes the data directory for this process; the lock ends with the process, however it ends.
+fn lock(data: &Path) -> Result<File, WalletError> {
+    let path = data.join("lock");
+    let failed = |source| WalletError::File { path: path.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(WalletError::InUse(data.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn socket(address: &str) -> Result<SocketAddress, WalletError> {
+    SocketAddress::from_str(address).map_err(|_| WalletError::Address(address.to_owned()))
+}
+
+impl LdkWallet {
+    /// Starts the node whose files are in `data`. Blocks until the chain source has answered.
+    ///
+    /// # Errors
+    /// [`WalletError`].
+    pub fn start(data: PathBuf) -> impl Future<Output = Result<Self, WalletError>> + Send {
+        blocking(move || Self::start_blocking(&data))
+    }
+
+    fn start_blocking(data: &Path) -> Result<Self, WalletError> {
+        let settings = WalletConfig::load(data)?;
+        let words = seed::words(data)?;
+        let lock = lock(data)?;
+        let network = settings.network;
+        let listening = settings.listen.iter().map(|a| socket(a)).collect::<Result<Vec<_>, _>>()?;
+        let config = Config {
+            network,
+            storage_dir_path: data.join("node").to_string_lossy().into_owned(),
+            listening_addresses: (!listening.is_empty()).then_some(listening),
+            trusted_peers_0conf: settings.payer.iter().map(|p| p.id).collect(),
+            // No peer is exempt from the anchor reserve: a miner without on-chain funds is then given a channel whose
+            // forced close needs none (static_remotekey), and can claim even while the payer is away.
+            anchor_channels_config: Some(AnchorChannelsConfig::default()),
+            ..Config::default()
+        };
+        let mut builder = Builder::from_config(config);
+        builder.set_entropy_seed_bytes(words.to_seed(""));
+        // A market that waits for the chain wants to hear of blocks soon.
+        let often = BackgroundSyncConfig {
+            onchain_wallet_sync_interval_secs: 20,
+            lightning_wallet_sync_interval_secs: 20,
+            fee_rate_cache_update_interval_secs: 600,
+        };
+        match &settings.chain {
+            ChainSource::Bitcoind { host, port, user, password } => {
+                builder.set_chain_source_bitcoind_rpc(host.clone(), *port, user.clone(), password.clone())
+            }
+            ChainSource::Esplora(url) => {
+                let sync = EsploraSyncConfig { background_sync_config: Some(often) };
+                builder.set_chain_source_esplora(url.clone(), Some(sync))
+            }
+            ChainSource::Electrum(url) => {
+                let sync = ElectrumSyncConfig { background_sync_config: Some(often) };
+                builder.set_chain_source_electrum(url.clone(), Some(sync))
+            }
+        };
+        if let Some(payer) = &settings.payer {
+            // Makes every channel from the payer accept its whole value in flight; there is no other setting for it.
+            builder.set_liquidity_source_lsps2(payer.id, socket(&payer.address)?, None);
+        }
+        builder.set_filesystem_logger(
+            Some(data.join("node.log").to_string_lossy().into_owned()),
+            Some(ldk_node::logger::LogLevel::Info),
+        );
+        let start = |reason: String| WalletError::Start {
+            reason,
+            advice: "See node.log in the data directory; most often the chain source of wallet.toml does not answer",
+        };
+        let node = builder.build().map_err(|e| start(e.to_string()))?;
+        node.start().map_err(|e| start(e.to_string()))?;
+        let key = hold::node_key(network, &words)?;
+        let receipts =
+            SecretKey::from_entropy(key.secret_bytes()).map_err(|e| WalletError::Signing(e.to_string()))?;
+        Ok(Self { node: Arc::new(node), key, receipts, network, _lock: lock })
+    }
+
+    /// Runs a call of the node's on a thread that may block.
+    fn on_node<T: Send + 'static, F>(
+        &self,
+        call: F,
+    ) -> impl Future<Output = Result<T, WalletError>> + Send + use<T, F>
+    where
+        F: FnOnce(&Node) -> Result<T, WalletError> + Send + 'static,
+    {
+        let node = Arc::clone(&self.node);
+        blocking(move || call(&node))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, WalletError> + Send + 'static,
+) -> Result<T, WalletError> {
+    tokio::task::spawn_blocking(call).await.map_err(|e| WalletError::Task(e.to_string()))?
+}
+
+fn refused(action: &'static str) -> impl Fn(NodeError) -> WalletError {
+    move |e| WalletError::Node { action, reason: e.to_string() }
+}
+
+fn describe(text: &str) -> Result<Bolt11InvoiceDescription, WalletError> {
+    let description = Description::new(text.to_owned())
+        .map_err(|e| WalletError::Node { action: "make an invoice", reason: e.to_string() })?;
+    Ok(Bolt11InvoiceDescription::Direct(description))
+}
+
+fn invoice_of(made: ldk_node::lightning_invoice::Bolt11Invoice) -> Result<Invoice, WalletError> {
+    Invoice::from_bolt11(made)
+        .map_err(|e| WalletError::Node { action: "make an invoice", reason: e.to_string() })
+}
+
+fn seconds(expiry: Duration) -> u32 {
+    u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX)
+}
+
+impl Wallet for LdkWallet {
+    fn node_id(&self) -> NodeId {
+        self.node.node_id()
+    }
+
+    fn network(&self) -> Network {
+        self.network
+    }
+
+    fn sign_receipt(&self, receipt: &Receipt) -> Result<Envelope, WalletError> {
+        Envelope::sign(receipt, &self.receipts).map_err(|e| WalletError::Signing(e.to_string()))
+    }
+
+    async fn hold_invoice(&self, request: HoldRequest) -> Result<Invoice, WalletError> {
+        let (network, key) = (self.network, self.key);
+        self.on_node(move |node| {
+            let HoldRequest { hash, amount, description, expiry, final_cltv } = request;
+            if amount == Msat::ZERO {
+                return Err(WalletError::Amount(amount));
+            }
+            let made = node
+                .bolt11_payment()
+                .receive_for_hash(
+                    amount.msat(),
+                    &describe(&description)?,
+                    seconds(expiry),
+                    ldk_payment::PaymentHash(hash.to_bytes()),
+                )
+                .map_err(refused("make a hold invoice"))?;
+            hold::with_final_cltv(&made, network, final_cltv, &key)
+        })
+        .await
+    }
+
+    async fn invoice(
+        &self,
+        amount: Msat,
+        description: String,
+        expiry: Duration,
+    ) -> Result<Invoice, WalletError> {
+        self.on_node(move |node| {
+            if amount == Msat::ZERO {
+                return Err(WalletError::Amount(amount));
+            }
+            let made = node
+                .bolt11_payment()
+                .receive(amount.msat(), &describe(&description)?, seconds(expiry))
+                .map_err(refused("make an invoice"))?;
+            invoice_of(made)
+        })
+        .await
+    }
+
+    async fn pay(&self, invoice: &Invoice, limits: PayLimits) -> Result<(), WalletError> {
+        let invoice = invoice.clone();
+        self.on_node(move |node| {
+            let limits = RouteParametersConfig {
+                max_total_routing_fee_msat: Some(limits.max_fee.msat()),
+                max_total_cltv_expiry_delta: limits.max_cltv,
+                ..RouteParametersConfig::default()
+            };
+            match node.bolt11_payment().send(invoice.bolt11(), Some(limits)) {
+                Ok(_) => Ok(()),
+                Err(NodeError::DuplicatePayment) => Err(WalletError::AlreadyPaying),
+                Err(NodeError::PaymentSendingFailed) => Err(WalletError::NotSent(
+                    "no usable channel has the funds and a free HTLC slot, or the peer is not connected",
+                )),
+                Err(NodeError::InvalidInvoice) => {
+                    Err(WalletError::NotSent("the node does not take this invoice"))
+                }
+                Err(e) => Err(refused("pay")(e)),
+            }
+        })
+        .await
+    }
+
+    async fn claim(&self, hash: PaymentHash, amount: Msat, preimage: Preimage) -> Result<(), WalletError> {
+        self.on_node(move |node| {
+            let (hash, preimage) = (
+                ldk_payment::PaymentHash(hash.to_bytes()),
+                ldk_payment::PaymentPreimage(preimage.to_bytes()),
+            );
+            node.bolt11_payment().claim_for_hash(hash, amount.msat(), preimage).map_err(refused("claim"))
+        })
+        .await
+    }
+
+    async fn fail(&self, hash: PaymentHash) -> Result<(), WalletError> {
+        self.on_node(move |node| {
+            let hash = ldk_payment::PaymentHash(hash.to_bytes());
+            node.bolt11_payment().fail_for_hash(hash).map_err(refused("fail a payment back"))
+        })
+        .await
+    }
+
+    async fn outgoing(&self, hash: PaymentHash) -> Result<Option<Outgoing>, WalletError> {
+        self.on_node(move |node| {
+            let Some(found) = payment(node, hash, PaymentDirection::Outbound) else { return Ok(None) };
+            Ok(Some(match (found.status, preimage_of(&found)) {
+                (PaymentStatus::Succeeded, Some(preimage)) => {
+                    Outgoing::Succeeded { preimage, fee: Msat::new(found.fee_paid_msat.unwrap_or(0)) }
+                }
+                (PaymentStatus::Failed, _) => Outgoing::Failed,
+                // Without the preimage the event that brings it is still to come.
+                _ => Outgoing::Pending,
+            }))
+        })
+        .await
+    }
+
+    async fn incoming(&self, hash: PaymentHash) -> Result<Option<Incoming>, WalletError> {
+        self.on_node(move |node| {
+            Ok(payment(node, hash, PaymentDirection::Inbound).map(|found| match found.status {
+                PaymentStatus::Pending => Incoming::Pending,
+                PaymentStatus::Succeeded => Incoming::Succeeded,
+                PaymentStatus::Failed => Incoming::Failed,
+            }))
+        })
+        .await
+    }
+
+    async fn payments(&self) -> Result<Vec<NodePayment>, WalletError> {
+        self.on_node(|node| Ok(node.list_payments().iter().filter_map(node_payment).collect())).await
+    }
+
+    async fn tip(&self) -> Result<u32, WalletError> {
+        self.on_node(|node| Ok(node.status().current_best_block.height)).await
+    }
+
+    async fn balances(&self) -> Result<Balances, WalletError> {
+        self.on_node(|node| {
+            let found = node.list_balances();
+            let open: BTreeSet<_> = node.list_channels().iter().map(|c| c.channel_id.to_string()).collect();
+            let closing = found.lightning_balances.iter().filter_map(|b| closing_balance(b, &open));
+            let sweeping = found.pending_balances_from_channel_closures.iter().map(sweep);
+            Ok(Balances {
+                on_chain_sats: found.total_onchain_balance_sats,
+                on_chain_spendable_sats: found.spendable_onchain_balance_sats,
+                anchor_reserve_sats: found.total_anchor_channels_reserve_sats,
+                closing: closing.chain(sweeping).collect(),
+            })
+        })
+        .await
+    }
+
+    async fn channels(&self) -> Result<Vec<Channel>, WalletError> {
+        self.on_node(|node| {
+            let on_close = node.list_balances().lightning_balances;
+            Ok(node.list_channels().iter().map(|c| channel(c, &on_close)).collect())
+        })
+        .await
+    }
+
+    async fn is_connected(&self, peer: NodeId) -> Result<bool, WalletError> {
+        self.on_node(move |node| Ok(node.list_peers().iter().any(|p| p.node_id == peer && p.is_connected)))
+            .await
+    }
+
+    async fn connect(&self, peer: NodeAddress) -> Result<(), WalletError> {
+        self.on_node(move |node| {
+            let address = socket(&peer.address)?;
+            node.connect(peer.id, address, true).map_err(|_| WalletError::Connection(peer.to_string()))
+        })
+        .await
+    }
+
+    async fn open_channel(&self, open: OpenChannel) -> Result<ChannelName, WalletError> {
+        self.on_node(move |node| {
+            let OpenChannel { peer, sats, max_dust_exposure } = open;
+            let config = ChannelConfig {
+                max_dust_htlc_exposure: MaxDustHTLCExposure::FixedLimit {
+                    limit_msat: max_dust_exposure.msat(),
+                },
+                ..ChannelConfig::default()
+            };
+            match node.open_channel(peer.id, socket(&peer.address)?, sats, None, Some(config)) {
+                Ok(name) => Ok(name.0.to_string()),
+                Err(NodeError::ConnectionFailed) => Err(WalletError::Connection(peer.to_string())),
+                Err(NodeError::InsufficientFunds) => {
+                    let spendable = node.list_balances().spendable_onchain_balance_sats;
+                    Err(WalletError::Funds { sats, spendable })
+                }
+                Err(e) => Err(refused("open a channel")(e)),
+            }
+        })
+        .await
+    }
+
+    async fn close_channel(&self, channel: &Channel, force: bool) -> Result<(), WalletError> {
+        let (name, peer) = (channel.name.clone(), channel.peer);
+        self.on_node(move |node| {
+            let id = name
+                .parse()
+                .map(ldk_node::UserChannelId)
+                .map_err(|_| WalletError::NoChannel(name.clone()))?;
+            let closed =
+                if force { node.force_close_channel(&id, peer, None) } else { node.close_channel(&id, peer) };
+            closed.map_err(refused("close the channel"))
+        })
+        .await
+    }
+
+    async fn address(&self) -> Result<String, WalletError> {
+        self.on_node(|node| {
+            Ok(node.onchain_payment().new_address().map_err(refused("make an address"))?.to_string())
+        })
+        .await
+    }
+
+    async fn withdraw(&self, address: String, what: Withdraw) -> Result<String, WalletError> {
+        let network = self.network;
+        self.on_node(move |node| {
+            let bad = || WalletError::ChainAddress { address: address.clone(), network: network.to_string() };
+            let to = Address::from_str(&address)
+                .map_err(|_| bad())?
+                .require_network(network)
+                .map_err(|_| bad())?;
+            let sent = match what {
+                Withdraw::Sats(sats) => node.onchain_payment().send_to_address(&to, sats, None),
+                Withdraw::All => node.onchain_payment().send_all_to_address(&to, true, None),
+            };
+            Ok(sent.map_err(refused("withdraw"))?.to_string())
+        })
+        .await
+    }
+
+    async fn next_event(&self) -> Event {
+        event(self.node.next_event_async().await)
+    }
+
+    async fn event_handled(&self) -> Result<(), WalletError> {
+        self.on_node(|node| node.event_handled().map_err(refused("acknowledge an event"))).await
+    }
+
+    async fn sync(&self) -> Result<(), WalletError> {
+        self.on_node(|node| node.sync_wallets().map_err(refused("read the chain"))).await
+    }
+
+    async fn stop(&self) -> Result<(), WalletError> {
+        self.on_node(|node| match node.stop() {
+            Ok(()) | Err(NodeError::NotRunning) => Ok(()),
+            Err(e) => Err(refused("stop")(e)),
+        })
+        .await
+    }
+}
+
+fn payment(node: &Node, hash: PaymentHash, direction: PaymentDirection) -> Option<PaymentDetails> {
+    // LDK Node names a BOLT 11 payment by its hash.
+    node.payment(&PaymentId(hash.to_bytes())).filter(|p| p.direction == direction)
+}
+
+fn preimage_of(payment: &PaymentDetails) -> Option<Preimage> {
+    match &payment.kind {
+        PaymentKind::Bolt11 { preimage, .. } | PaymentKind::Bolt11Jit { preimage, .. } => {
+            preimage.map(|p| Preimage::from_bytes(p.0))
+        }
+        _ => None,
+    }
+}
+
+fn node_payment(payment: &PaymentDetails) -> Option<NodePayment> {
+    let outgoing = payment.direction == PaymentDirection::Outbound;
+    let amount = Msat::new(payment.amount_msat.unwrap_or(0));
+    let fee = Msat::new(payment.fee_paid_msat.unwrap_or(0));
+    let hash = match &payment.kind {
+        PaymentKind::Onchain { txid, status } => {
+            let confirmed = matches!(status, ConfirmationStatus::Confirmed { .. });
+            return Some(NodePayment::OnChain { txid: txid.to_string(), outgoing, amount, fee, confirmed });
+        }
+        PaymentKind::Bolt11 { hash, .. }
+        | PaymentKind::Bolt11Jit { hash, .. }
+        | PaymentKind::Spontaneous { hash, .. } => Some(*hash),
+        PaymentKind::Bolt12Offer { hash, .. } | PaymentKind::Bolt12Refund { hash, .. } => *hash,
+    };
+    Some(NodePayment::Lightning {
+        hash: PaymentHash::from_bytes(hash?.0),
+        outgoing,
+        amount,
+        fee,
+        pending: payment.status == PaymentStatus::Pending,
+        succeeded: payment.status == PaymentStatus::Succeeded,
+    })
+}
+
+/// What a balance has to do with a closed channel; nothing if the channel is open.
+fn closing_balance(balance: &LightningBalance, open: &BTreeSet<String>) -> Option<ClosedChannelFunds> {
+    let (channel_id, sats, claimable_from) = match balance {
+        LightningBalance::ClaimableOnChannelClose { channel_id, amount_satoshis, .. }
+        | LightningBalance::ClaimableAwaitingConfirmations { channel_id, amount_satoshis, .. }
+        | LightningBalance::CounterpartyRevokedOutputClaimable { channel_id, amount_satoshis, .. } => {
+            (channel_id, *amount_satoshis, None)
+        }
+        LightningBalance::ContentiousClaimable {
+            channel_id,
+            amount_satoshis,
+            timeout_height: height,
+            ..
+        }
+        | LightningBalance::MaybeTimeoutClaimableHTLC {
+            channel_id,
+            amount_satoshis,
+            claimable_height: height,
+            ..
+        }
+        | LightningBalance::MaybePreimageClaimableHTLC {
+            channel_id,
+            amount_satoshis,
+            expiry_height: height,
+            ..
+        } => (channel_id, *amount_satoshis, Some(*height)),
+    };
+    let closed_in_block = !matches!(balance, LightningBalance::ClaimableOnChannelClose { .. });
+    let channel_id = channel_id.to_string();
+    (!open.contains(&channel_id)).then_some(ClosedChannelFunds {
+        channel_id: Some(channel_id),
+        sats,
+        sweep_txid: None,
+        in_wallet: false,
+        closed_in_block,
+        claimable_from,
+    })
+}
+
+fn sweep(balance: &PendingSweepBalance) -> ClosedChannelFunds {
+    let (channel_id, sats, txid, in_wallet) = match balance {
+        PendingSweepBalance::PendingBroadcast { channel_id, amount_satoshis } => {
+            (channel_id, amount_satoshis, None, false)
+        }
+        PendingSweepBalance::BroadcastAwaitingConfirmation {
+            channel_id,
+            amount_satoshis,
+            latest_spending_txid,
+            ..
+        } => (channel_id, amount_satoshis, Some(latest_spending_txid), false),
+        PendingSweepBalance::AwaitingThresholdConfirmations {
+            channel_id,
+            amount_satoshis,
+            latest_spending_txid,
+            ..
+        } => (channel_id, amount_satoshis, Some(latest_spending_txid), true),
+    };
+    ClosedChannelFunds {
+        channel_id: channel_id.map(|id| id.to_string()),
+        sats: *sats,
+        sweep_txid: txid.map(ToString::to_string),
+        in_wallet,
+        closed_in_block: true,
+        claimable_from: None,
+    }
+}
+
+/// Whether a channel that we opened has anchors, from the fee of its commitment transaction: BOLT 3 gives the transaction
+/// a weight of 724 without and 1124 with anchors, plus 172 for each HTLC output, so the remainder by 172 tells.
+fn has_anchors(fee_sats: u64, feerate_per_kw: u64) -> bool {
+    let weight = |base: u64, htlcs: u64| (base + 172 * htlcs) * feerate_per_kw / 1000;
+    let is = |base| (0..=2 * 483).any(|htlcs| weight(base, htlcs) == fee_sats);
+    is(1124) && !is(724)
+}
+
+fn channel(details: &ChannelDetails, on_close: &[LightningBalance]) -> Channel {
+    let sat = |sats: u64| Msat::from_sat(sats).unwrap_or_default();
+    let closed_now = on_close.iter().find_map(|b| match b {
+        LightningBalance::ClaimableOnChannelClose {
+            channel_id,
+            amount_satoshis,
+            transaction_fee_satoshis,
+            ..
+        } if *channel_id == details.channel_id => Some((*amount_satoshis, *transaction_fee_satoshis)),
+        _ => None,
+    });
+    let anchors = details.is_outbound
+        && closed_now
+            .is_some_and(|(_, fee)| has_anchors(fee, u64::from(details.feerate_sat_per_1000_weight)));
+    Channel {
+        name: details.user_channel_id.0.to_string(),
+        channel_id: details.channel_id.to_string(),
+        peer: details.counterparty_node_id,
+        sats: details.channel_value_sats,
+        funding_txid: details.funding_txo.map(|o| o.txid.to_string()),
+        opened_by_us: details.is_outbound,
+        ready: details.is_channel_ready,
+        usable: details.is_usable,
+        spendable: Msat::new(details.outbound_capacity_msat),
+        next_htlc: Msat::new(details.next_outbound_htlc_limit_msat),
+        receivable: Msat::new(details.inbound_capacity_msat),
+        peer_takes: details.counterparty_outbound_htlc_maximum_msat.map(Msat::new),
+        reserve: sat(details.unspendable_punishment_reserve.unwrap_or(0)),
+        peer_reserve: sat(details.counterparty_unspendable_punishment_reserve),
+        ours_on_close: closed_now.map(|(ours, fee)| sat(ours + fee)),
+        anchors,
+    }
+}
+
+fn event(found: ldk_node::Event) -> Event {
+    use ldk_node::Event as Ldk;
+    let hash = |h: ldk_payment::PaymentHash| PaymentHash::from_bytes(h.0);
+    match found {
+        Ldk::PaymentClaimable { payment_hash, claimable_amount_msat, claim_deadline, .. } => {
+            Event::Claimable {
+                hash: hash(payment_hash),
+                amount: Msat::new(claimable_amount_msat),
+                deadline: claim_deadline,
+            }
+        }
+        Ldk::PaymentReceived { payment_hash, amount_msat, .. } => {
+            Event::Received { hash: hash(payment_hash), amount: Msat::new(amount_msat) }
+        }
+        Ldk::PaymentSuccessful { payment_hash, payment_preimage: Some(preimage), fee_paid_msat, .. } => {
+            Event::Sent {
+                hash: hash(payment_hash),
+                preimage: Preimage::from_bytes(preimage.0),
+                fee: Msat::new(fee_paid_msat.unwrap_or(0)),
+            }
+        }
+        Ldk::PaymentFailed { payment_hash: Some(payment_hash), reason, .. } => Event::Failed {
+            hash: hash(payment_hash),
+            reason: reason.map_or_else(|| "unknown".to_owned(), |r| format!("{r:?}")),
+        },
+        Ldk::ChannelPending { user_channel_id, counterparty_node_id, funding_txo, .. } => {
+            Event::ChannelPending {
+                channel: user_channel_id.0.to_string(),
+                peer: counterparty_node_id,
+                funding_txid: funding_txo.txid.to_string(),
+            }
+        }
+        Ldk::ChannelReady { user_channel_id, counterparty_node_id, .. } => {
+            Event::ChannelReady { channel: user_channel_id.0.to_string(), peer: counterparty_node_id }
+        }
+        Ldk::ChannelClosed { user_channel_id, counterparty_node_id, reason, .. } => Event::ChannelClosed {
+            channel: user_channel_id.0.to_string(),
+            peer: counterparty_node_id,
+            cooperative: reason.as_ref().is_some_and(|r| {
+                matches!(
+                    r,
+                    ClosureReason::LegacyCooperativeClosure
+                        | ClosureReason::CounterpartyInitiatedCooperativeClosure
+                        | ClosureReason::LocallyInitiatedCooperativeClosure
+                )
+            }),
+            reason: reason.map_or_else(|| "unknown".to_owned(), |r| r.to_string()),
+        },
+        other => Event::Other(format!("{other:?}").chars().take(200).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anchors_are_told_from_the_fee() {
+        for rate in [253, 1000, 5000, 25_000] {
+            for htlcs in [0, 1, 6, 50] {
+                assert!(has_anchors((1124 + 172 * htlcs) * rate / 1000, rate), "{rate} {htlcs}");
+                assert!(!has_anchors((724 + 172 * htlcs) * rate / 1000, rate), "{rate} {htlcs}");
+            }
+        }
+    }
+}
