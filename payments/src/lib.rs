@@ -1,5 +1,7 @@
 //! Everything about money, on real Lightning, ignorant of training.
 
+pub mod cli;
+pub mod control;
 pub mod escrow;
 pub mod l402;
 pub mod ledger;

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use watershed_protocol::Msat;
 
 use super::{ChannelRecord, Treasury, TreasuryError};
 use crate::escrow::{Lot, LotState};
 use crate::store::{Change, Filter, Store, StoreError, list};
 use crate::wallet::{Channel, HTLCS_PER_CHANNEL, NodeAddress, NodeId, OpenChannel, Wallet};
+
+/// How often a channel that is being opened is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How large the channels are that we open to payees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,31 +109,14 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         let mut capacity = self.capacity(peer.id).await?;
         if !fits(&capacity) && !self.wallet.is_connected(peer.id).await? {
             self.wallet.connect(peer.clone()).await?;
-            // A channel is usable only some messages after the connection.
-            let waited = self
-                .wait("finding the channels again", Duration::from_secs(3), async || {
-                    let now = self.capacity(peer.id).await?;
-                    let known = self.wallet.channels().await?;
-                    let all = known.iter().filter(|c| c.peer == peer.id && c.ready).count();
-                    Ok((now.channels == all).then_some(now))
-                })
-                .await;
-            match waited {
-                Ok(now) => capacity = now,
-                Err(TreasuryError::Timeout { .. }) => {}
-                Err(e) => return Err(e),
-            }
+            capacity = self.reconnected(peer.id).await?;
         }
         while !fits(&capacity) {
             let missing = amount.checked_sub(capacity.spendable).unwrap_or_default();
             let (sats, max_dust_exposure) = (policy.size(missing)?, policy.max_dust_exposure);
             let open = OpenChannel { peer: peer.clone(), sats, max_dust_exposure };
             let name = self.wallet.open_channel(open).await?;
-            self.wait("opening a channel", policy.patience, async || {
-                let channels = self.wallet.channels().await?;
-                Ok(channels.iter().find(|c| c.name == name && c.usable).map(|_| ()))
-            })
-            .await?;
+            self.usable(&name, policy.patience).await?;
             self.note_channels().await?;
             let before = capacity;
             capacity = self.capacity(peer.id).await?;
@@ -142,6 +129,35 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             }
         }
         Ok(capacity)
+    }
+
+    /// Waits until the channels with a peer that was just connected are usable again, which takes some messages; not for
+    /// long, because a channel may be on its way out.
+    async fn reconnected(&self, peer: NodeId) -> Result<Capacity, TreasuryError> {
+        let patience = Instant::now() + Duration::from_secs(3);
+        loop {
+            let now = self.capacity(peer).await?;
+            let known = self.wallet.channels().await?;
+            let all = known.iter().filter(|c| c.peer == peer && c.ready).count();
+            if now.channels == all || Instant::now() > patience {
+                return Ok(now);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn usable(&self, name: &str, patience: Duration) -> Result<(), TreasuryError> {
+        let end = Instant::now() + patience;
+        while !self.wallet.channels().await?.iter().any(|c| c.name == name && c.usable) {
+            if Instant::now() > end {
+                return Err(TreasuryError::Timeout {
+                    what: "opening a channel",
+                    seconds: patience.as_secs(),
+                });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// Closes all channels with a peer that leaves; both sides get what is theirs on chain.

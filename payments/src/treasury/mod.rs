@@ -16,6 +16,7 @@ mod payee;
 mod payer;
 mod payments;
 mod pledges;
+mod till;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +35,8 @@ pub use error::TreasuryError;
 pub use payee::HoldStatus;
 pub use payer::{LotStatus, Offer};
 pub use payments::{Payout, PayoutState, Request, RequestState};
-pub use pledges::{Campaign, CampaignState, CampaignStatus};
+pub use pledges::{Campaign, CampaignState, CampaignStatus, PledgeStatus};
+pub use till::Till;
 
 /// Time since 1970, as the caller tells it.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;

@@ -1,0 +1,165 @@
+//! A wallet for one command, or for as long as a program runs.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use super::args::RunArgs;
+use super::{Outcome, Place, http};
+use crate::control::{ControlError, Reply, Request, ask, execute, serve};
+use crate::store::SqliteStore;
+use crate::treasury::Treasury;
+use crate::wallet::ldk::{LdkWallet, WalletConfig};
+use crate::wallet::{Wallet, WalletError};
+
+/// How long a wallet that was just started may take to find its peers.
+const PEERS: Duration = Duration::from_secs(10);
+
+/// A wallet, in this process or in the one that has it.
+#[derive(Debug)]
+pub struct Session(Kind);
+
+enum Kind {
+    Own { treasury: Treasury<LdkWallet, SqliteStore>, running: JoinHandle<()> },
+    Other(PathBuf),
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own { .. } => f.write_str("Own"),
+            Self::Other(folder) => write!(f, "Other({})", folder.display()),
+        }
+    }
+}
+
+/// Resolves at Ctrl-C and SIGTERM.
+pub(super) async fn stop_signal() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the signals end the process as they always did.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+async fn start(folder: &Path) -> Result<Treasury<LdkWallet, SqliteStore>, Box<dyn Error + Send + Sync>> {
+    let wallet = Arc::new(LdkWallet::start(folder.to_owned()).await?);
+    let store = Arc::new(SqliteStore::open(&folder.join("payments.sqlite"))?);
+    let clock = Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    let treasury = Treasury::new(wallet, store, clock, Arc::new(|text| eprintln!("{text}")));
+    treasury.resume().await?;
+    Ok(treasury)
+}
+
+impl Session {
+    /// Uses the process that has the wallet, or starts the wallet here.
+    ///
+    /// # Errors
+    /// If there is no wallet, or it does not start.
+    pub async fn open(folder: &Path) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        WalletConfig::load(folder)?;
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            match ask(folder, &Request::Show).await {
+                Ok(_) => return Ok(Self(Kind::Other(folder.to_owned()))),
+                Err(ControlError::NotRunning(_)) => {}
+                Err(e) => return Err(e.into()),
+            }
+            match start(folder).await {
+                Ok(treasury) => {
+                    let running = tokio::spawn({
+                        let treasury = treasury.clone();
+                        async move { treasury.run().await }
+                    });
+                    settle_in(&treasury).await;
+                    return Ok(Self(Kind::Own { treasury, running }));
+                }
+                // Another process is starting or stopping.
+                Err(e)
+                    if matches!(e.downcast_ref(), Some(WalletError::InUse(_)))
+                        && Instant::now() < patience =>
+                {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Asks for something.
+    pub async fn ask(&self, request: &Request) -> Reply {
+        match &self.0 {
+            Kind::Own { treasury, .. } => execute(treasury, request.clone()).await,
+            Kind::Other(folder) => {
+                ask(folder, request).await.unwrap_or_else(|e| Reply::Error { message: e.to_string() })
+            }
+        }
+    }
+
+    /// Stops the wallet, if it was started here.
+    ///
+    /// # Errors
+    /// If the node does not stop in order.
+    pub async fn close(self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if let Kind::Own { treasury, running } = self.0 {
+            running.abort();
+            let _ = running.await;
+            treasury.wallet().stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives a wallet that was just started time to see the chain and its peers.
+async fn settle_in(treasury: &Treasury<LdkWallet, SqliteStore>) {
+    let _ = treasury.wallet().sync().await;
+    let end = Instant::now() + PEERS;
+    while Instant::now() < end {
+        match treasury.wallet().channels().await {
+            Ok(channels) if channels.iter().any(|c| c.ready && !c.usable) => {}
+            _ => return,
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Runs the wallet until a signal comes.
+pub(super) async fn run(place: &Place, args: &RunArgs) -> Outcome {
+    let folder = place.folder()?;
+    let treasury = start(&folder).await?;
+    let http = match args.http {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    let config = WalletConfig::load(&folder)?;
+    let node = treasury.wallet().node_id();
+    match config.listen.first() {
+        Some(address) => eprintln!("running as {node}@{address} on {}; Ctrl-C stops", config.chain),
+        None => eprintln!("running as {node} on {}; Ctrl-C stops", config.chain),
+    }
+    let served = async {
+        match http {
+            Some(listener) => http::serve(listener, treasury.clone(), &folder, args.price).await,
+            None => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        () = treasury.run() => Ok(()),
+        served = serve(&folder, treasury.clone()) => served.map_err(Into::into),
+        served = served => served,
+        () = stop_signal() => Ok(()),
+    };
+    eprintln!("stopping");
+    treasury.wallet().stop().await?;
+    outcome.map(|()| ExitCode::SUCCESS)
+}

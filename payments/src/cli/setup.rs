@@ -1,0 +1,67 @@
+//! Making a wallet.
+
+use std::io::Read as _;
+
+use crate::control::Reply;
+use crate::wallet::ldk::{self, ChainSource, WalletConfig};
+use crate::wallet::{Network, NodeAddress};
+
+use super::{Outcome, Place};
+
+#[derive(clap::Args)]
+pub(super) struct SetupArgs {
+    /// bitcoin, testnet, signet or regtest
+    #[arg(long)]
+    network: Network,
+    /// Where blocks come from: bitcoind://USER:PASSWORD@HOST:PORT, esplora+https://HOST/api, ssl://HOST:PORT or
+    /// tcp://HOST:PORT of an Electrum server
+    #[arg(long, env = "WATERSHED_CHAIN", hide_env_values = true)]
+    chain: ChainSource,
+    /// Where other nodes reach this one; may be given more than once [default: nowhere, this node only calls others]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Vec<String>,
+    /// Who will escrow your rewards: its channels are used before they confirm. It could take back what it paid until
+    /// they confirm
+    #[arg(long, value_name = "NODE@HOST:PORT")]
+    payer: Option<NodeAddress>,
+}
+
+impl SetupArgs {
+    fn config(&self) -> WalletConfig {
+        WalletConfig {
+            network: self.network,
+            chain: self.chain.clone(),
+            listen: self.listen.clone(),
+            payer: self.payer.clone(),
+        }
+    }
+}
+
+pub(super) fn init(place: &Place, setup: &SetupArgs) -> Outcome {
+    let folder = place.folder()?;
+    let mut entropy = [0; 32];
+    getrandom::fill(&mut entropy).map_err(|e| format!("no random bytes: {e}"))?;
+    let words = ldk::init(&folder, &setup.config(), entropy)?;
+    let numbered = words.words().enumerate().map(|(i, word)| format!("  {:>2} {word}", i + 1));
+    let mut lines = vec![
+        "Write these 24 words on paper. Whoever has them has your on-chain money:".to_owned(),
+        String::new(),
+    ];
+    lines.extend(numbered);
+    lines.extend([
+        String::new(),
+        "They bring back what is on chain. What is in channels needs the folder as well, and never an old copy of it:".to_owned(),
+        format!("  {}", folder.display()),
+    ]);
+    let value = serde_json::json!({ "words": words.to_string(), "folder": folder });
+    place.print(Reply::Ok { value, lines })
+}
+
+pub(super) fn restore(place: &Place, setup: &SetupArgs) -> Outcome {
+    let folder = place.folder()?;
+    let mut words = String::new();
+    std::io::stdin().take(4096).read_to_string(&mut words)?;
+    ldk::restore(&folder, &setup.config(), &words)?;
+    let lines = vec![format!("restored in {}", folder.display())];
+    place.print(Reply::Ok { value: serde_json::json!({ "folder": folder }), lines })
+}
