@@ -119,3 +119,61 @@ async fn both_sides_find_every_lot_again_after_a_restart() {
     agrees(payer).await;
     agrees(payee).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_payee_claims_while_the_payer_is_away_and_one_that_stays_away_is_not_paid() {
+    let market = Market::with_channel(50_000_000, 3).await;
+    let first = terms(0, &[5_000_000, 6_000_000], 144);
+    market.lock(&first).await.unwrap();
+    let Market { bitcoind, payer, payee, dir } = market;
+    let (to, chain) = (payer.address.clone(), bitcoind.source().clone());
+    let payer = payer.stop().await;
+    payee.money.settle(&[preimage(0)]).await.unwrap();
+    let payer = common::Party::start(&payer, &chain, None, 1).await;
+    let market = Market { bitcoind, payer, payee, dir };
+    market.ensure(1_000, 1).await;
+    let settled = async || {
+        let lots = market.payer.money.escrow(subject(0))?;
+        Ok(matches!(lots[0].state, LotState::Settled { .. }).then_some(()))
+    };
+    market.payer.money.wait("settling", common::LIMIT, settled).await.unwrap();
+
+    market.agree().await;
+    // Now the payee goes and does not come back: after the expiry the payer takes the second lot back on chain.
+    let Market { bitcoind, payer, payee, dir } = market;
+    let payee = payee.stop().await;
+    let money = &payer.money;
+    let back = || matches!(money.escrow(subject(0)).unwrap()[1].state, LotState::CameBack { .. });
+    let mut blocks = 0;
+    while !back() {
+        bitcoind.rpc().mine(10).await.unwrap();
+        bitcoind.rpc().seen_by(money.wallet()).await.unwrap();
+        blocks += 10;
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert!(blocks < 400, "{:?}", money.escrow(subject(0)));
+    }
+    assert!(blocks > 144, "not before the window is over");
+    let lots = money.escrow(subject(0)).unwrap();
+    assert!(matches!(lots[1].state, LotState::CameBack { how: CameBack::TimedOut { .. } }), "{lots:?}");
+
+    // Both sides get home what is theirs.
+    let payee = common::Party::start(&payee, &chain, Some(to), 2).await;
+    let market = Market { bitcoind, payer, payee, dir };
+    let closing = |money: &common::Money| {
+        money.store().balances().unwrap().get(&Account::Closing).copied().unwrap_or(0)
+    };
+    // The payee's node first works off what it wanted to say while it was away.
+    let mut blocks = 0;
+    while blocks < 160 || closing(&market.payer.money) != 0 || closing(&market.payee.money) != 0 {
+        market.mine(4).await;
+        blocks += 4;
+        market.payer.money.book_chain().await.unwrap();
+        market.payee.money.book_chain().await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert!(blocks < 600, "{:?}", market.payee.money.store().balances());
+    }
+    let holds = payee_ended(&market.payee.money, subject(0)).await;
+    assert!(matches!(holds[1].state, HoldState::GivenBack { .. }), "{holds:?}");
+    agrees(&market.payer.money).await;
+    agrees(&market.payee.money).await;
+}

@@ -246,7 +246,7 @@ fn hold_line(hold: &HoldStatus) -> String {
         HoldState::Invoiced => "not paid yet".to_owned(),
         HoldState::Held { deadline, .. } => format!("held until block {deadline}"),
         HoldState::Claiming { .. } => "being claimed".to_owned(),
-        HoldState::Settled { amount, .. } => format!("{amount} received"),
+        HoldState::Settled { received, .. } => format!("{received} received"),
         HoldState::GivenBack { reason, .. } => format!("given back: {reason}"),
     };
     format!("{}  {}, {state}", hold.hash, hold.amount)

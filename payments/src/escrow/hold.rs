@@ -93,14 +93,14 @@ pub enum HoldState {
     /// Locked: ours to claim before the deadline.
     Held {
         /// What a claim brings.
-        amount: Msat,
+        locked: Msat,
         /// The height at which the node gives it back by itself.
         deadline: u32,
     },
     /// The preimage is known and given to the node.
     Claiming {
-        /// What it brings.
-        amount: Msat,
+        /// What a claim brings.
+        locked: Msat,
         /// The proof.
         preimage: Preimage,
         /// The height at which the node gives it back by itself.
@@ -108,8 +108,8 @@ pub enum HoldState {
     },
     /// Ours.
     Settled {
-        /// What it brought.
-        amount: Msat,
+        /// What came.
+        received: Msat,
         /// The proof.
         preimage: Preimage,
     },
@@ -274,7 +274,7 @@ impl Hold {
                 } else if blocks < self.window {
                     back(BackReason::WindowTooShort { found: blocks, wanted: self.window }, Some(deadline))
                 } else {
-                    HoldState::Held { amount: *amount, deadline }
+                    HoldState::Held { locked: *amount, deadline }
                 }
             }
             // A payment that comes after we gave up on it: remember until when the node has it.
@@ -290,8 +290,8 @@ impl Hold {
             (HoldState::Held { deadline, .. }, HoldEvent::Settle(_)) if tip >= *deadline => {
                 return Err(HoldError::TooLate { hash, tip, deadline: *deadline });
             }
-            (HoldState::Held { amount, deadline }, HoldEvent::Settle(preimage)) => {
-                HoldState::Claiming { amount: *amount, preimage: *preimage, deadline: *deadline }
+            (HoldState::Held { locked, deadline }, HoldEvent::Settle(preimage)) => {
+                HoldState::Claiming { locked: *locked, preimage: *preimage, deadline: *deadline }
             }
             (HoldState::GivenBack { reason, .. }, HoldEvent::Settle(_)) => {
                 return Err(HoldError::WentBack { hash, reason: reason.clone() });
@@ -308,7 +308,7 @@ impl Hold {
             (_, HoldEvent::GiveBack(_)) => return Err(HoldError::Settled(hash)),
 
             (HoldState::Claiming { preimage, .. }, HoldEvent::Received { amount }) => {
-                HoldState::Settled { amount: *amount, preimage: *preimage }
+                HoldState::Settled { received: *amount, preimage: *preimage }
             }
             (HoldState::Settled { .. }, HoldEvent::Received { .. }) => return Ok(None),
             (_, HoldEvent::Received { .. }) => return Err(HoldError::Unasked(hash)),
@@ -336,7 +336,7 @@ impl Hold {
             (_, HoldEvent::Tip { .. }) => return Ok(None),
         };
         let entry = match &next {
-            HoldState::Settled { amount, .. } => self.received(*amount)?,
+            HoldState::Settled { received, .. } => self.received(*received)?,
             _ => None,
         };
         Ok(Some(HoldStep { next: Self { state: next, ..self.clone() }, entry }))
@@ -345,8 +345,8 @@ impl Hold {
     /// What the node must be asked for as long as the hold stands as it does. Asking again is harmless.
     pub fn effect(&self) -> Option<HoldEffect> {
         match &self.state {
-            HoldState::Claiming { amount, preimage, .. } => {
-                Some(HoldEffect::Claim { hash: self.hash, amount: *amount, preimage: *preimage })
+            HoldState::Claiming { locked, preimage, .. } => {
+                Some(HoldEffect::Claim { hash: self.hash, amount: *locked, preimage: *preimage })
             }
             HoldState::GivenBack { until: Some(_), .. } => Some(HoldEffect::GiveBack { hash: self.hash }),
             _ => None,

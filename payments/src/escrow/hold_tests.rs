@@ -27,7 +27,7 @@ const TIP: HoldEvent = HoldEvent::Tip { invoice_expired: false };
 fn a_lot_is_held_claimed_and_booked_once() {
     let (hold, preimage) = lot();
     let held = held(&hold);
-    assert_eq!(held.state, HoldState::Held { amount: Msat::new(5000), deadline: 250 });
+    assert_eq!(held.state, HoldState::Held { locked: Msat::new(5000), deadline: 250 });
     assert_eq!(held.effect(), None);
     let again = HoldEvent::Claimable { amount: Msat::new(5000), deadline: Some(250) };
     assert!(held.on(&again, 101).unwrap().is_none(), "an event that comes twice");

@@ -260,7 +260,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         });
         let held = list::<Hold>(self.store.as_ref(), Filter::Open)?.into_iter().filter_map(|h| {
             match h.record.state {
-                HoldState::Held { amount, .. } | HoldState::Claiming { amount, .. } => Some(amount),
+                HoldState::Held { locked, .. } | HoldState::Claiming { locked, .. } => Some(locked),
                 _ => None,
             }
         });
@@ -359,8 +359,8 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             }
         }
         for hold in list::<Hold>(store, Filter::Latest(u32::MAX))? {
-            if let Hold { hash, state: HoldState::Settled { amount, .. }, .. } = hold.record {
-                expected.push(Expected::succeeded(hash, false, amount, Msat::ZERO));
+            if let Hold { hash, state: HoldState::Settled { received, .. }, .. } = hold.record {
+                expected.push(Expected::succeeded(hash, false, received, Msat::ZERO));
             }
         }
         for request in list::<Request>(store, Filter::Latest(u32::MAX))? {

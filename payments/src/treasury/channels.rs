@@ -9,7 +9,9 @@ use watershed_protocol::Msat;
 use super::{ChannelRecord, Treasury, TreasuryError};
 use crate::escrow::{Lot, LotState};
 use crate::store::{Change, Filter, Store, StoreError, list};
-use crate::wallet::{Channel, HTLCS_PER_CHANNEL, NodeAddress, NodeId, OpenChannel, Wallet};
+use crate::wallet::{
+    Channel, HTLCS_PER_CHANNEL, MAX_DUST_EXPOSURE, NodeAddress, NodeId, OpenChannel, Wallet,
+};
 
 /// How often a channel that is being opened is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -21,22 +23,13 @@ pub struct ChannelPolicy {
     pub min_sats: u64,
     /// Largest, in sat: what one payee may keep from other uses.
     pub max_sats: u64,
-    /// Most msat in HTLCs below the dust limit. They have no output of their own: if the channel is closed by force they
-    /// go to the miners of blocks. LDK's default, 10,000 times the fee rate, is 2,530 sat at the lowest fee, too little
-    /// for the small tiers of one escrow.
-    pub max_dust_exposure: Msat,
     /// How long to wait for a channel to be usable.
     pub patience: Duration,
 }
 
 impl Default for ChannelPolicy {
     fn default() -> Self {
-        Self {
-            min_sats: 100_000,
-            max_sats: 10_000_000,
-            max_dust_exposure: Msat::new(50_000_000),
-            patience: Duration::from_secs(60),
-        }
+        Self { min_sats: 100_000, max_sats: 10_000_000, patience: Duration::from_secs(60) }
     }
 }
 
@@ -49,6 +42,10 @@ pub struct Capacity {
     pub free_htlcs: usize,
     /// What they can send.
     pub spendable: Msat,
+    /// What they still take in HTLCs of less than `dust_below`.
+    pub free_dust: Msat,
+    /// An HTLC of less would go to the miners of blocks if its channel were closed by force.
+    pub dust_below: Msat,
 }
 
 impl ChannelPolicy {
@@ -64,21 +61,31 @@ impl ChannelPolicy {
     }
 }
 
-/// The capacity of `channels` with one peer while `open` of our HTLCs with it are pending. Pure.
-fn capacity_of(channels: &[Channel], open: usize) -> Capacity {
+/// The capacity of `channels` with one peer while HTLCs of ours of the amounts `open` are pending with it. Pure.
+fn capacity_of(channels: &[Channel], open: &[Msat]) -> Capacity {
     let usable: Vec<_> = channels.iter().filter(|c| c.usable).collect();
-    let spendable = usable.iter().fold(Msat::ZERO, |sum, c| sum.checked_add(c.next_htlc).unwrap_or(sum));
+    let sum = |amounts: &mut dyn Iterator<Item = Msat>| {
+        amounts.fold(Msat::ZERO, |sum, m| sum.checked_add(m).unwrap_or(Msat::new(u64::MAX)))
+    };
+    let dust_below = usable.iter().map(|c| c.dust_below()).max().unwrap_or_default();
+    let dust = sum(&mut open.iter().copied().filter(|m| *m < dust_below));
+    // One channel's worth: which HTLC goes where is the node's choice.
+    let most = if usable.is_empty() { Msat::ZERO } else { MAX_DUST_EXPOSURE };
     Capacity {
         channels: usable.len(),
-        free_htlcs: (usable.len() * HTLCS_PER_CHANNEL).saturating_sub(open),
-        spendable,
+        free_htlcs: (usable.len() * HTLCS_PER_CHANNEL).saturating_sub(open.len()),
+        spendable: sum(&mut usable.iter().map(|c| c.next_htlc)),
+        free_dust: most.checked_sub(dust).unwrap_or_default(),
+        dust_below,
     }
 }
 
 impl<W: Wallet, S: Store> Treasury<W, S> {
-    fn open_lots(&self, peer: NodeId) -> Result<usize, TreasuryError> {
-        let open = list::<Lot>(self.store.as_ref(), Filter::Open)?;
-        Ok(open.iter().filter(|l| l.record.payee == peer && l.record.state != LotState::Offered).count())
+    /// The amounts of our HTLCs that are pending with a peer.
+    fn open_lots(&self, peer: NodeId) -> Result<Vec<Msat>, TreasuryError> {
+        let open = list::<Lot>(self.store.as_ref(), Filter::Open)?.into_iter().map(|l| l.record);
+        let with = open.filter(|lot| lot.payee == peer && lot.state != LotState::Offered);
+        Ok(with.map(|lot| lot.amount).collect())
     }
 
     /// What the channels with a payee have room for. The node does not tell how many HTLCs a channel carries, so they are
@@ -89,7 +96,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     pub async fn capacity(&self, peer: NodeId) -> Result<Capacity, TreasuryError> {
         let channels = self.wallet.channels().await?;
         let with: Vec<_> = channels.into_iter().filter(|c| c.peer == peer).collect();
-        Ok(capacity_of(&with, self.open_lots(peer)?))
+        Ok(capacity_of(&with, &self.open_lots(peer)?))
     }
 
     /// Takes a payee from "connected" to "can hold `amount` in `htlcs` lots": uses the channels there are, or opens one,
@@ -113,8 +120,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         }
         while !fits(&capacity) {
             let missing = amount.checked_sub(capacity.spendable).unwrap_or_default();
-            let (sats, max_dust_exposure) = (policy.size(missing)?, policy.max_dust_exposure);
-            let open = OpenChannel { peer: peer.clone(), sats, max_dust_exposure };
+            let open = OpenChannel { peer: peer.clone(), sats: policy.size(missing)? };
             let name = self.wallet.open_channel(open).await?;
             self.usable(&name, policy.patience).await?;
             self.note_channels().await?;
@@ -165,7 +171,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     /// # Errors
     /// [`TreasuryError::LotsOpen`] while lots are pending, unless `force`.
     pub async fn release(&self, peer: NodeId, force: bool) -> Result<usize, TreasuryError> {
-        let open = self.open_lots(peer)?;
+        let open = self.open_lots(peer)?.len();
         if open > 0 && !force {
             return Err(TreasuryError::LotsOpen { peer, open });
         }

@@ -87,6 +87,19 @@ pub enum TreasuryError {
         /// There.
         spendable: Msat,
     },
+    /// Too much in small lots.
+    #[error(
+        "lots of less than {below} sum to {sum}, {free} are possible: a forced close would lose them to fees. Use fewer \
+         tiers or a larger reward"
+    )]
+    Dust {
+        /// What counts as small.
+        below: Msat,
+        /// Asked.
+        sum: Msat,
+        /// Possible.
+        free: Msat,
+    },
     /// A channel larger than the policy allows.
     #[error("a channel of {needed} sat is needed, the policy allows {most}")]
     Policy {

@@ -155,7 +155,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     pub fn receipts(&self, subject: Subject) -> Result<Vec<Envelope>, TreasuryError> {
         let mut receipts = Vec::new();
         for hold in self.held(subject)? {
-            if let HoldState::Settled { amount, .. } = hold.state {
+            if let HoldState::Settled { received: amount, .. } = hold.state {
                 receipts.push(self.wallet.sign_receipt(&Receipt {
                     payment_hash: hold.hash,
                     amount,
@@ -238,7 +238,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     }
 
     async fn claimed(&self, hold: &Hold) -> Result<bool, TreasuryError> {
-        if let HoldState::Claiming { amount, .. } = hold.state
+        if let HoldState::Claiming { locked: amount, .. } = hold.state
             && self.wallet.incoming(hold.hash).await? == Some(Incoming::Succeeded)
         {
             self.step_hold(hold.hash, &HoldEvent::Received { amount }).await?;

@@ -1,10 +1,7 @@
 //! Escrows that we pay: offer, lock, confirm, watch.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
+use std::collections::BTreeMap;
 use watershed_protocol::{Msat, PaymentHash, Subject};
 
 use super::{Treasury, TreasuryError};
@@ -152,6 +149,15 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         if capacity.spendable < needed {
             return Err(TreasuryError::Spendable { payee, needed, spendable: capacity.spendable });
         }
+        let dust = sending.iter().map(Invoice::amount).filter(|amount| *amount < capacity.dust_below);
+        let dust = dust.fold(Msat::ZERO, |sum, amount| sum.checked_add(amount).unwrap_or(sum));
+        if dust > capacity.free_dust {
+            return Err(TreasuryError::Dust {
+                below: capacity.dust_below,
+                sum: dust,
+                free: capacity.free_dust,
+            });
+        }
         let hashes: Vec<_> = sending.iter().map(Invoice::hash).collect();
         self.sending().extend(hashes.iter().copied());
         let sent = match self.commit(&change) {
@@ -163,24 +169,16 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         self.escrow(subject)
     }
 
-    /// Sends at the same time, so that HTLCs share commitments.
+    /// Sends one after the other: the node chooses the channel when it is asked, so it must have seen the one before. The
+    /// HTLCs share commitments all the same.
     async fn send_all(&self, invoices: Vec<Invoice>) -> Result<(), TreasuryError> {
-        let mut sends = JoinSet::new();
         for invoice in invoices {
-            let wallet = Arc::clone(&self.wallet);
-            sends.spawn(async move {
-                // Room for the window and no detour: escrows go over channels with the payee itself.
-                let max_cltv = u32::try_from(invoice.final_cltv()).unwrap_or(u32::MAX).saturating_add(1);
-                let sent = wallet.pay(&invoice, PayLimits { max_fee: Msat::ZERO, max_cltv }).await;
-                (invoice.hash(), sent)
-            });
-        }
-        while let Some(joined) = sends.join_next().await {
-            let (hash, sent) = joined.map_err(|e| WalletError::Task(e.to_string()))?;
-            match sent {
+            // Room for the window and no detour: escrows go over channels with the payee itself.
+            let max_cltv = u32::try_from(invoice.final_cltv()).unwrap_or(u32::MAX).saturating_add(1);
+            match self.wallet.pay(&invoice, PayLimits { max_fee: Msat::ZERO, max_cltv }).await {
                 Ok(()) | Err(WalletError::AlreadyPaying) => {}
                 Err(e) => {
-                    self.step::<Lot, ()>(&hash.to_string(), |found, change| {
+                    self.step::<Lot, ()>(&invoice.hash().to_string(), |found, change| {
                         if let Some(step) = found.record.not_sent(e.to_string())? {
                             change.put(&step.next, found.version)?;
                             change.book(step.entry);

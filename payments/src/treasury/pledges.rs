@@ -97,9 +97,8 @@ fn decide(campaign: &Campaign, held: Msat, now: u64) -> Option<CampaignState> {
 
 fn raised(holds: &[Hold]) -> Msat {
     let ours = holds.iter().filter_map(|hold| match hold.state {
-        HoldState::Held { amount, .. }
-        | HoldState::Claiming { amount, .. }
-        | HoldState::Settled { amount, .. } => Some(amount),
+        HoldState::Held { locked, .. } | HoldState::Claiming { locked, .. } => Some(locked),
+        HoldState::Settled { received, .. } => Some(received),
         _ => None,
     });
     ours.fold(Msat::ZERO, |sum, amount| sum.checked_add(amount).unwrap_or(sum))

@@ -9,6 +9,11 @@ use super::{ChannelName, NodeId};
 /// setting for it, and the protocol's own limit is 483.
 pub const HTLCS_PER_CHANNEL: usize = 50;
 
+/// Most that a channel may hold in HTLCs below the dust limit. They have no output of their own: if the channel is closed
+/// by force they go to the miners of blocks. LDK's default, 10,000 times the fee rate, is 2,530 sat at the lowest fee, too
+/// little for the small tiers of one escrow.
+pub const MAX_DUST_EXPOSURE: Msat = Msat::new(50_000_000);
+
 /// Two anchor outputs of 330 sat each, paid by whoever opened the channel (BOLT 3, `option_anchors`).
 const ANCHORS: u64 = 660_000;
 
@@ -43,6 +48,8 @@ pub struct Channel {
     pub reserve: Msat,
     /// What the peer must keep.
     pub peer_reserve: Msat,
+    /// Fee rate of the commitment transactions, in sat for 1000 units of weight.
+    pub feerate_per_kw: u32,
     /// Our side if it were closed by force now, HTLCs aside, rounded down to sat and before fees.
     pub ours_on_close: Option<Msat>,
     /// Whether it has anchor outputs, as far as can be seen: from outside only for channels that we opened.
@@ -50,6 +57,21 @@ pub struct Channel {
 }
 
 impl Channel {
+    /// HTLCs below this have no output of their own. BOLT 3 takes the dust limit, 354 sat, and the fee of the transaction
+    /// that claims the HTLC, 703 units of weight; LDK counts with a fee rate that may still rise by a quarter, and with
+    /// 2530 sat for 1000 units at least. With anchors there is no such fee, and the limit is lower.
+    pub fn dust_below(&self) -> Msat {
+        let rate = (u64::from(self.feerate_per_kw) * 5 / 4).max(2530);
+        Msat::new((354 + 703 * rate / 1000) * 1000)
+    }
+
+    /// Whether an HTLC to us is claimed but not yet signed off by the peer: the amount is ours already, but cannot be
+    /// spent.
+    pub fn is_claiming(&self) -> bool {
+        let spent = self.ours_seen().unwrap_or(self.reserve.msat());
+        self.ours_on_close.is_some_and(|ours| ours.msat() >= spent + 1000)
+    }
+
     fn value(&self) -> u64 {
         self.sats.saturating_mul(1000)
     }
@@ -177,6 +199,7 @@ mod tests {
             peer_takes: None,
             reserve: Msat::new(reserve),
             peer_reserve: Msat::new(reserve),
+            feerate_per_kw: 253,
             ours_on_close: Some(Msat::new(ours / 1000 * 1000)),
             anchors: anchors && opened_by_us,
         }
@@ -197,6 +220,18 @@ mod tests {
                 assert_eq!(holdings.reserved.msat() <= ours, holdings.reserved <= holdings.ours);
             }
         }
+    }
+
+    #[test]
+    fn a_claim_that_is_not_signed_off_shows() {
+        let rest = channel(500_000_123, 0, false, false);
+        assert!(!rest.is_claiming());
+        let claiming = Channel { ours_on_close: Some(Msat::new(500_005_000)), ..rest };
+        assert!(claiming.is_claiming());
+        let first = Channel { spendable: Msat::ZERO, ours_on_close: Some(Msat::new(12_000_000)), ..claiming };
+        assert!(first.is_claiming(), "above the reserve and yet nothing to spend");
+        assert!(!Channel { ours_on_close: Some(Msat::new(9_000_000)), ..first }.is_claiming());
+        assert_eq!(channel(0, 0, true, false).dust_below(), Msat::new(2_132_000));
     }
 
     #[test]

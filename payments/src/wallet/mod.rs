@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt};
 
-pub use balance::{Balances, Channel, ClosedChannelFunds, HTLCS_PER_CHANNEL, Holdings};
+pub use balance::{Balances, Channel, ClosedChannelFunds, HTLCS_PER_CHANNEL, Holdings, MAX_DUST_EXPOSURE};
 pub use error::WalletError;
 pub use invoice::{Expected, Invoice, InvoiceError};
 pub use ldk_node::bitcoin::Network;
@@ -224,8 +224,6 @@ pub struct OpenChannel {
     pub peer: NodeAddress,
     /// Its size, in sat, all ours.
     pub sats: u64,
-    /// Most msat in HTLCs that are too small for an output of their own and would be lost to fees by a forced close.
-    pub max_dust_exposure: Msat,
 }
 
 /// What to withdraw to a chain address.

@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ldk_node::bitcoin::{Address, secp256k1};
 use ldk_node::config::{
@@ -25,13 +25,18 @@ use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt, SecretK
 use super::config::{ChainSource, WalletConfig};
 use super::{hold, seed};
 use crate::wallet::{
-    Balances, Channel, ChannelName, ClosedChannelFunds, Event, HoldRequest, Incoming, Invoice, Network,
-    NodeAddress, NodeId, NodePayment, OpenChannel, Outgoing, PayLimits, Wallet, WalletError, Withdraw,
+    Balances, Channel, ChannelName, ClosedChannelFunds, Event, HoldRequest, Incoming, Invoice,
+    MAX_DUST_EXPOSURE, Network, NodeAddress, NodeId, NodePayment, OpenChannel, Outgoing, PayLimits, Wallet,
+    WalletError, Withdraw,
 };
+
+/// How long [`Wallet::stop`] waits for claims to be signed off by the peer.
+const CLAIMS: Duration = Duration::from_secs(3);
 
 /// A running LDK Node. Dropping it without [`Wallet::stop`] is as if it were killed.
 pub struct LdkWallet {
     node: Arc<Node>,
+    payer: Option<NodeId>,
     key: secp256k1::SecretKey,
     receipts: SecretKey,
     network: Network,
@@ -124,7 +129,8 @@ impl LdkWallet {
         let key = hold::node_key(network, &words)?;
         let receipts =
             SecretKey::from_entropy(key.secret_bytes()).map_err(|e| WalletError::Signing(e.to_string()))?;
-        Ok(Self { node: Arc::new(node), key, receipts, network, _lock: lock })
+        let payer = settings.payer.map(|p| p.id);
+        Ok(Self { node: Arc::new(node), payer, key, receipts, network, _lock: lock })
     }
 
     /// Runs a call of the node's on a thread that may block.
@@ -333,10 +339,10 @@ impl Wallet for LdkWallet {
 
     async fn open_channel(&self, open: OpenChannel) -> Result<ChannelName, WalletError> {
         self.on_node(move |node| {
-            let OpenChannel { peer, sats, max_dust_exposure } = open;
+            let OpenChannel { peer, sats } = open;
             let config = ChannelConfig {
                 max_dust_htlc_exposure: MaxDustHTLCExposure::FixedLimit {
-                    limit_msat: max_dust_exposure.msat(),
+                    limit_msat: MAX_DUST_EXPOSURE.msat(),
                 },
                 ..ChannelConfig::default()
             };
@@ -392,7 +398,16 @@ impl Wallet for LdkWallet {
     }
 
     async fn next_event(&self) -> Event {
-        event(self.node.next_event_async().await)
+        let found = event(self.node.next_event_async().await);
+        if let Event::ChannelReady { channel, peer } = &found
+            && peer.is_some()
+            && *peer == self.payer
+        {
+            let channel = channel.clone();
+            // A channel that keeps LDK's default takes fewer small lots and says so when they are sent.
+            let _ = self.on_node(move |node| allow_dust(node, &channel)).await;
+        }
+        found
     }
 
     async fn event_handled(&self) -> Result<(), WalletError> {
@@ -404,11 +419,41 @@ impl Wallet for LdkWallet {
     }
 
     async fn stop(&self) -> Result<(), WalletError> {
-        self.on_node(|node| match node.stop() {
-            Ok(()) | Err(NodeError::NotRunning) => Ok(()),
-            Err(e) => Err(refused("stop")(e)),
+        self.on_node(|node| {
+            finish_claims(node);
+            match node.stop() {
+                Ok(()) | Err(NodeError::NotRunning) => Ok(()),
+                Err(e) => Err(refused("stop")(e)),
+            }
         })
         .await
+    }
+}
+
+/// Both sides of a channel bound what may be lost to fees by a forced close; whoever opens one sets its own bound, and this
+/// sets ours for channels from the payer, so that the small tiers of an escrow fit.
+fn allow_dust(node: &Node, name: &str) -> Result<(), WalletError> {
+    let open = node.list_channels();
+    let Some(channel) = open.iter().find(|c| c.user_channel_id.0.to_string() == name) else { return Ok(()) };
+    let limit_msat = MAX_DUST_EXPOSURE.msat();
+    let config = ChannelConfig {
+        max_dust_htlc_exposure: MaxDustHTLCExposure::FixedLimit { limit_msat },
+        ..channel.config
+    };
+    node.update_channel_config(&channel.user_channel_id, channel.counterparty_node_id, config)
+        .map_err(refused("configure the channel"))
+}
+
+/// Waits a moment for claims that the peer has not yet signed off: if we stayed away longer than the HTLC lasts, such a
+/// channel would go to the chain.
+fn finish_claims(node: &Node) {
+    let end = Instant::now() + CLAIMS;
+    let unfinished = |node: &Node| {
+        let on_close = node.list_balances().lightning_balances;
+        node.list_channels().iter().map(|c| channel(c, &on_close)).any(|c| c.usable && c.is_claiming())
+    };
+    while unfinished(node) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -553,6 +598,7 @@ fn channel(details: &ChannelDetails, on_close: &[LightningBalance]) -> Channel {
         receivable: Msat::new(details.inbound_capacity_msat),
         peer_takes: details.counterparty_outbound_htlc_maximum_msat.map(Msat::new),
         reserve: sat(details.unspendable_punishment_reserve.unwrap_or(0)),
+        feerate_per_kw: details.feerate_sat_per_1000_weight,
         peer_reserve: sat(details.counterparty_unspendable_punishment_reserve),
         ours_on_close: closed_now.map(|(ours, fee)| sat(ours + fee)),
         anchors,
