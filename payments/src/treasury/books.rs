@@ -195,7 +195,11 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 return Err(TreasuryError::Budget { account: Account::Operator, available, needed });
             }
         }
-        Ok(self.wallet.withdraw(address, what).await?)
+        let sats = match what {
+            crate::wallet::Withdraw::Sats(sats) => sats,
+            crate::wallet::Withdraw::All => self.wallet.balances().await?.on_chain_spendable_sats,
+        };
+        self.spend_on_chain(sats, self.wallet.withdraw(address, what)).await
     }
 
     /// Books what happened on chain since the last time: deposits, withdrawals, channels opened and closed. Safe to

@@ -10,11 +10,14 @@ use super::{ChannelRecord, Treasury, TreasuryError};
 use crate::escrow::{Lot, LotState};
 use crate::store::{Change, Filter, Store, StoreError, list};
 use crate::wallet::{
-    Channel, HTLCS_PER_CHANNEL, MAX_DUST_EXPOSURE, NodeAddress, NodeId, OpenChannel, Wallet,
+    Channel, HTLCS_PER_CHANNEL, MAX_DUST_EXPOSURE, NodeAddress, NodeId, OpenChannel, Wallet, WalletError,
 };
 
 /// How often a channel that is being opened is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long the on-chain wallet is given to see its own last transaction.
+const SEEN: Duration = Duration::from_secs(60);
 
 /// How large the channels are that we open to payees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +124,8 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         while !fits(&capacity) {
             let missing = amount.checked_sub(capacity.spendable).unwrap_or_default();
             let open = OpenChannel { peer: peer.clone(), sats: policy.size(missing)? };
-            let name = self.wallet.open_channel(open).await?;
+            let sats = open.sats;
+            let name = self.spend_on_chain(sats, self.wallet.open_channel(open)).await?;
             self.usable(&name, policy.patience).await?;
             self.note_channels().await?;
             let before = capacity;
@@ -150,6 +154,29 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Runs something that sends `sats` from the on-chain wallet, after the wallet has seen the one before.
+    pub(super) async fn spend_on_chain<T>(
+        &self,
+        sats: u64,
+        spend: impl Future<Output = Result<T, WalletError>>,
+    ) -> Result<T, TreasuryError> {
+        let mut down_to = self.spending.lock().await;
+        let end = Instant::now() + SEEN;
+        if let Some(most) = *down_to {
+            // A deposit at the same time hides that it has seen it; by then it has looked several times.
+            while self.wallet.balances().await?.on_chain_sats > most && Instant::now() < end {
+                // It may fail while the node is busy with the same.
+                let _ = self.wallet.sync().await;
+                tokio::time::sleep(LOOK).await;
+            }
+            *down_to = None;
+        }
+        let before = self.wallet.balances().await?.on_chain_sats;
+        let value = spend.await?;
+        *down_to = before.checked_sub(sats);
+        Ok(value)
     }
 
     async fn usable(&self, name: &str, patience: Duration) -> Result<(), TreasuryError> {

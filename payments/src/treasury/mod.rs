@@ -69,6 +69,9 @@ pub struct Treasury<W, S> {
     changes: Arc<watch::Sender<u64>>,
     // Between a payment's being written down and the node's taking it, the node's record is that of an earlier attempt.
     sending: Arc<Mutex<BTreeSet<PaymentHash>>>,
+    // LDK Node builds every transaction from what its wallet has seen, and sees its own only at the next look at the
+    // mempool: two in a row would spend the same coin. One at a time, and what the wallet must be down to before the next.
+    spending: Arc<tokio::sync::Mutex<Option<u64>>>,
 }
 
 impl<W, S> Clone for Treasury<W, S> {
@@ -80,6 +83,7 @@ impl<W, S> Clone for Treasury<W, S> {
             notices: Arc::clone(&self.notices),
             changes: Arc::clone(&self.changes),
             sending: Arc::clone(&self.sending),
+            spending: Arc::clone(&self.spending),
         }
     }
 }
@@ -88,7 +92,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     /// Joins a running wallet and its store. Call [`Treasury::resume`], then [`Treasury::run`].
     pub fn new(wallet: Arc<W>, store: Arc<S>, clock: Clock, notices: Notices) -> Self {
         let changes = Arc::new(watch::Sender::new(0));
-        Self { wallet, store, clock, notices, changes, sending: Arc::default() }
+        Self { wallet, store, clock, notices, changes, sending: Arc::default(), spending: Arc::default() }
     }
 
     /// The wallet.
