@@ -23,6 +23,10 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// The last lot of every escrow is below the dust limit: if its channel is closed by force while it is being settled, it
+/// goes to the miners of blocks (BOLT 3), and each side learns that for itself.
+const DUST: u64 = 500_000;
+
 /// What is killed when, drawn from the seed.
 struct Fate {
     payer: bool,
@@ -36,7 +40,7 @@ impl Fate {
         let hash = Sha256::digest([seed.to_le_bytes(), u64::from(trial).to_le_bytes()].concat());
         let who = hash[0] % 3;
         let after = Duration::from_millis(u64::from(u16::from_le_bytes([hash[1], hash[2]])) % 700);
-        Self { payer: who != 0, payee: who != 1, after, settle: hash[3] % 8 }
+        Self { payer: who != 0, payee: who != 1, after, settle: hash[3] % 16 }
     }
 }
 
@@ -49,6 +53,22 @@ struct World {
 impl World {
     async fn mine(&self, blocks: u32) {
         self.bitcoind.rpc().mine(blocks).await.unwrap();
+        for side in [&self.payer, &self.payee] {
+            let _ = side.try_ask(Request::Sync).await;
+        }
+        // LDK Node broadcasts ten transactions a second.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    async fn closed_by_force(&self) -> usize {
+        let mut most = 0;
+        for side in [&self.payer, &self.payee] {
+            if let Ok(channels) = side.try_ask(Request::Channels { all: true }).await {
+                let closed = channels["closed"].as_array().unwrap();
+                most = most.max(closed.iter().filter(|c| c["cooperative"] == false).count());
+            }
+        }
+        most
     }
 
     async fn lots(&self, subject: Subject) -> Vec<LotStatus> {
@@ -150,10 +170,11 @@ async fn no_lot_is_lost_whoever_is_killed_when() {
     bitcoind.rpc().fund(&address).await.unwrap();
     let mut world = World { bitcoind, payer, payee };
 
-    let (mut settled_msat, mut relaunched) = (0u64, 0u32);
+    let (mut settled_msat, mut relaunched, mut lost) = (0u64, 0u32, 0u32);
     for trial in 0..trials {
         let fate = Fate::drawn(seed, trial);
-        let terms = terms(trial * 10, &[1_000_003, 2_000_000, 4_000_000], 144);
+        let terms = terms(trial * 10, &[3_000_003, 4_000_000, 6_000_000, DUST], 144);
+        let forced = world.closed_by_force().await;
         let (start, mut killed) = (Instant::now(), false);
         let mut ended = false;
         while !ended {
@@ -181,14 +202,14 @@ async fn no_lot_is_lost_whoever_is_killed_when() {
             };
             // A trial that ended before the kill is killed at rest.
             ended &= killed;
-            // What went to the chain needs blocks: few at a time, as both sides act some blocks before a deadline.
+            // What went to the chain needs blocks, but no faster than the nodes can act on them: a claim is lost if more
+            // blocks than it has left come before its node has looked.
             if start.elapsed() > Duration::from_secs(3) {
-                world.mine(2).await;
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                world.mine(3).await;
             }
             let stuck = (world.lots(terms.subject).await, world.holds(terms.subject).await);
             assert!(
-                start.elapsed() < Duration::from_secs(180),
+                start.elapsed() < Duration::from_secs(240),
                 "trial {trial} of seed {seed}: {stuck:#?}\n{}\n{}",
                 world.payer.log(),
                 world.payee.log()
@@ -201,12 +222,13 @@ async fn no_lot_is_lost_whoever_is_killed_when() {
         for lot in &lots {
             let paid = matches!(lot.state, LotState::Settled { .. });
             let got = matches!(holds[&lot.hash], HoldState::Settled { .. });
-            assert_eq!(
-                paid, got,
-                "trial {trial}: the payer says {:?}, the payee {:?}",
-                lot.state, holds[&lot.hash]
-            );
-            settled_msat += if paid { lot.amount.msat() } else { 0 };
+            if lot.amount.msat() == DUST && got && !paid && world.closed_by_force().await > forced {
+                lost += 1;
+            } else {
+                let held = &holds[&lot.hash];
+                assert_eq!(paid, got, "trial {trial}: the payer says {:?}, the payee {held:?}", lot.state);
+            }
+            settled_msat += if got { lot.amount.msat() } else { 0 };
         }
         eprintln!(
             "trial {trial}: killed {} after {:?}; {}; {:.1} s",
@@ -233,21 +255,21 @@ async fn no_lot_is_lost_whoever_is_killed_when() {
         if agreed {
             break;
         }
-        world.mine(2).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        world.mine(3).await;
     }
     assert!(agreed, "{last:#?}");
     let account =
         |side: usize, name: &str| last[side]["balances"].get(name).and_then(|v| v.as_i64()).unwrap_or(0);
     let operator = account(1, "operator");
     assert_eq!(operator, -i64::try_from(settled_msat).unwrap(), "what was paid is what was received");
-    let channels = world.payer.try_ask(Request::Channels { all: true }).await.unwrap();
-    let forced = channels["closed"].as_array().unwrap().iter().filter(|c| c["cooperative"] == false).count();
+    let forced = world.closed_by_force().await;
     let cost = account(0, "on-chain-fees") + account(1, "on-chain-fees");
     eprintln!(
-        "{trials} trials, {relaunched} processes killed: {} settled, {forced} channels closed by force, {} on chain",
+        "{trials} trials, {relaunched} processes killed: {} settled, {forced} channels closed by force, {} on chain, \
+         {lost} lots of {} lost to that",
         Msat::new(settled_msat),
-        Msat::new(cost.unsigned_abs())
+        Msat::new(cost.unsigned_abs()),
+        Msat::new(DUST)
     );
     world.payer.stop();
     world.payee.stop();

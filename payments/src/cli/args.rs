@@ -13,7 +13,7 @@ use watershed_protocol::{Msat, PaymentHash, Subject};
 
 use crate::control::Request;
 use crate::ledger::{Account, Name};
-use crate::wallet::Invoice;
+use crate::wallet::{Invoice, NodeAddress};
 
 /// Largest input that is read: an escrow of 483 lots has 60 kB.
 const MAX_INPUT: u64 = 1 << 20;
@@ -41,6 +41,16 @@ pub(super) enum EscrowCommand {
         /// Tiers of each holder
         #[arg(long, default_value_t = 6)]
         tiers: u32,
+    },
+    /// Payer: see to it that a payee can hold so much, opening channels if needed
+    Prepare {
+        /// As <66 hex digits>@host:port
+        payee: NodeAddress,
+        /// All lots together, as `1000 sat`
+        amount: Msat,
+        /// How many
+        #[arg(long, default_value_t = 6)]
+        lots: usize,
     },
     /// Payer: write an escrow down, from JSON
     #[command(
@@ -148,6 +158,7 @@ impl EscrowCommand {
     pub(super) fn request(self) -> Made<Request> {
         Ok(match self {
             Self::Split { .. } => return Err("split needs no wallet".into()),
+            Self::Prepare { payee, amount, lots } => Request::Ensure { peer: payee, amount, htlcs: lots },
             Self::Offer { file } => Request::Offer(json(&file)?),
             Self::Accept { file } => Request::Accept(json(&file)?),
             Self::Lock { subject, invoices } => Request::Lock { subject, invoices },

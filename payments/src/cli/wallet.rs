@@ -17,6 +17,8 @@ use crate::wallet::{Invoice, NodeAddress, NodeId, Withdraw};
 pub enum WalletCommand {
     /// Who the wallet is, and how it stands
     Show,
+    /// Ask the chain source for news now, instead of within seconds
+    Sync,
     /// A chain address to deposit to
     Address,
     /// What there is
@@ -27,15 +29,12 @@ pub enum WalletCommand {
         #[arg(long)]
         all: bool,
     },
-    /// Open a channel, unless those there are can carry as much
+    /// Open a channel; it can be used once its transaction is confirmed, or at once if the peer trusts you
     Open {
         /// As <66 hex digits>@host:port
         peer: NodeAddress,
-        /// What it is to carry, as `100000 sat`
-        amount: Msat,
-        /// In how many parts at the same time
-        #[arg(long, default_value_t = 1)]
-        htlcs: usize,
+        /// Its size in sat, which come from the on-chain wallet
+        sats: u64,
     },
     /// Close all channels with a peer; what is yours goes on chain
     Close {
@@ -101,10 +100,11 @@ pub async fn wallet(place: &Place, command: WalletCommand) -> Outcome {
     let request = match command {
         WalletCommand::Backup => return backup(place),
         WalletCommand::Show => Request::Show,
+        WalletCommand::Sync => Request::Sync,
         WalletCommand::Address => Request::Address,
         WalletCommand::Balance => Request::Balance,
         WalletCommand::Channels { all } => Request::Channels { all },
-        WalletCommand::Open { peer, amount, htlcs } => Request::Ensure { peer, amount, htlcs },
+        WalletCommand::Open { peer, sats } => Request::Open { peer, sats },
         WalletCommand::Close { peer, force } => Request::Close { peer, force },
         WalletCommand::Receive { amount, memo, expiry, to } => Request::Receive { amount, memo, expiry, to },
         WalletCommand::Received { hash } => Request::Received { hash },

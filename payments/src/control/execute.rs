@@ -46,6 +46,11 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
             ];
             ok(&value, lines)
         }
+        Request::Sync => {
+            wallet.sync().await?;
+            let tip = wallet.tip().await?;
+            ok(&json!({"tip": tip}), vec![format!("block {tip}")])
+        }
         Request::Address => {
             let address = wallet.address().await?;
             ok(&json!({"address": address}), vec![address.clone()])
@@ -70,10 +75,18 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
             wallet.connect(peer).await?;
             ok(&json!({}), vec![line])
         }
+        Request::Open { peer, sats } => {
+            let line = format!(
+                "opening a channel of {sats} sat with {}; it is usable once it is confirmed",
+                peer.id
+            );
+            let name = treasury.open_channel(&peer, sats).await?;
+            ok(&json!({ "channel": name }), vec![line])
+        }
         Request::Ensure { peer, amount, htlcs } => {
             let capacity = treasury.ensure_capacity(&peer, amount, htlcs, &ChannelPolicy::default()).await?;
             let line = format!(
-                "{} channels with {}: {} can be sent in up to {} HTLCs",
+                "{} channels with {}: {} can be held in up to {} lots",
                 capacity.channels, peer.id, capacity.spendable, capacity.free_htlcs
             );
             ok(&capacity, vec![line])

@@ -15,6 +15,8 @@ use crate::wallet::{Invoice, NodeAddress, NodeId, Withdraw};
 pub enum Request {
     /// Who the wallet is and how it stands.
     Show,
+    /// Ask the chain source for news now.
+    Sync,
     /// A chain address to deposit to.
     Address,
     /// What there is.
@@ -29,7 +31,14 @@ pub enum Request {
         /// To whom.
         peer: NodeAddress,
     },
-    /// Open a channel, or use those there are, so that `amount` can be sent in `htlcs` parts.
+    /// Open a channel.
+    Open {
+        /// With whom.
+        peer: NodeAddress,
+        /// Its size, all ours.
+        sats: u64,
+    },
+    /// Open channels, or use those there are, so that `amount` can be held in `htlcs` lots.
     Ensure {
         /// With whom.
         peer: NodeAddress,

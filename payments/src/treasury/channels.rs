@@ -10,7 +10,8 @@ use super::{ChannelRecord, Treasury, TreasuryError};
 use crate::escrow::{Lot, LotState};
 use crate::store::{Change, Filter, Store, StoreError, list};
 use crate::wallet::{
-    Channel, HTLCS_PER_CHANNEL, MAX_DUST_EXPOSURE, NodeAddress, NodeId, OpenChannel, Wallet, WalletError,
+    Channel, ChannelName, HTLCS_PER_CHANNEL, MAX_DUST_EXPOSURE, NodeAddress, NodeId, OpenChannel, Wallet,
+    WalletError,
 };
 
 /// How often a channel that is being opened is looked at.
@@ -123,19 +124,14 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         }
         while !fits(&capacity) {
             let missing = amount.checked_sub(capacity.spendable).unwrap_or_default();
-            let open = OpenChannel { peer: peer.clone(), sats: policy.size(missing)? };
-            let sats = open.sats;
-            let name = self.spend_on_chain(sats, self.wallet.open_channel(open)).await?;
-            self.usable(&name, policy.patience).await?;
-            self.note_channels().await?;
+            let name = self.open_channel(peer, policy.size(missing)?).await?;
+            let channel = self.usable(&name, policy.patience).await?;
             let before = capacity;
             capacity = self.capacity(peer.id).await?;
-            if capacity.channels <= before.channels {
-                return Err(TreasuryError::Spendable {
-                    payee: peer.id,
-                    needed: amount,
-                    spendable: capacity.spendable,
-                });
+            // Without this a peer that takes a tenth of each channel would be given ten.
+            let more = capacity.spendable.checked_sub(before.spendable).unwrap_or_default();
+            if more < missing {
+                return Err(TreasuryError::InFlight { peer: peer.id, sats: channel.sats, takes: more });
             }
         }
         Ok(capacity)
@@ -179,9 +175,14 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         Ok(value)
     }
 
-    async fn usable(&self, name: &str, patience: Duration) -> Result<(), TreasuryError> {
+    async fn usable(&self, name: &str, patience: Duration) -> Result<Channel, TreasuryError> {
         let end = Instant::now() + patience;
-        while !self.wallet.channels().await?.iter().any(|c| c.name == name && c.usable) {
+        loop {
+            let channels = self.wallet.channels().await?;
+            if let Some(channel) = channels.into_iter().find(|c| c.name == name && c.usable) {
+                self.note_channels().await?;
+                return Ok(channel);
+            }
             if Instant::now() > end {
                 return Err(TreasuryError::Timeout {
                     what: "opening a channel",
@@ -190,7 +191,15 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             }
             tokio::time::sleep(LOOK).await;
         }
-        Ok(())
+    }
+
+    /// Starts to open a channel of exactly `sats`.
+    ///
+    /// # Errors
+    /// Those of the wallet.
+    pub async fn open_channel(&self, peer: &NodeAddress, sats: u64) -> Result<ChannelName, TreasuryError> {
+        let open = OpenChannel { peer: peer.clone(), sats };
+        self.spend_on_chain(sats, self.wallet.open_channel(open)).await
     }
 
     /// Closes all channels with a peer that leaves; both sides get what is theirs on chain.

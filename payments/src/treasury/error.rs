@@ -108,6 +108,19 @@ pub enum TreasuryError {
         /// In sat.
         most: u64,
     },
+    /// The peer does not let a channel carry much at once.
+    #[error(
+        "{peer} takes only {takes} at a time in a channel of {sats} sat; let it name this node as its `payer`, then its \
+         channels carry their whole value"
+    )]
+    InFlight {
+        /// Who.
+        peer: NodeId,
+        /// The channel's size.
+        sats: u64,
+        /// At a time.
+        takes: Msat,
+    },
     /// Money of the peer's is still at stake.
     #[error("{open} lots with {peer} are still open; settle or fail them first")]
     LotsOpen {

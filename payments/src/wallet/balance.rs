@@ -17,6 +17,9 @@ pub const MAX_DUST_EXPOSURE: Msat = Msat::new(50_000_000);
 /// Two anchor outputs of 330 sat each, paid by whoever opened the channel (BOLT 3, `option_anchors`).
 const ANCHORS: u64 = 660_000;
 
+/// The dust limit of LDK's commitment transactions (BOLT 3, P2WSH outputs are dust below 330 sat; LDK takes 354).
+const TRIMMED: u64 = 354_000;
+
 /// An open channel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Channel {
@@ -156,7 +159,11 @@ impl Holdings {
                 (0..=hidden.len() as u64)
                     .filter_map(move |n| rest.checked_sub(on_others)?.checked_sub(n * ANCHORS))
             });
-            let within = |msat: &u64| (rounded..rounded + 1000 * hidden.len() as u64).contains(msat);
+            // What is too little for an output of its own counts as nothing in the node's figure.
+            let unshown = |c: &&&Channel| c.ours_on_close.is_none_or(|ours| ours == Msat::ZERO);
+            let trimmed = hidden.iter().filter(unshown).count() as u64 * TRIMMED;
+            let within =
+                |msat: &u64| (rounded..rounded + 1000 * hidden.len() as u64 + trimmed).contains(msat);
             match possible.into_iter().find(within) {
                 Some(msat) => ours = ours.saturating_add(msat),
                 None => {
@@ -219,6 +226,15 @@ mod tests {
                 );
                 assert_eq!(holdings.reserved.msat() <= ours, holdings.reserved <= holdings.ours);
             }
+        }
+    }
+
+    #[test]
+    fn a_side_too_small_for_an_output_is_seen_all_the_same() {
+        for ours in [0, 1, 353_999] {
+            let trimmed = Channel { ours_on_close: Some(Msat::ZERO), ..channel(ours, 0, false, false) };
+            let holdings = Holdings::of(&[trimmed], Msat::ZERO);
+            assert_eq!((holdings.ours.msat(), holdings.exact), (ours, true));
         }
     }
 

@@ -1,0 +1,99 @@
+//! Escrows one after the other: nothing is lost, nothing grows. WATERSHED_CYCLES sets how many (10).
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+
+use std::path::Path;
+use std::time::Instant;
+
+use common::{LIMIT, Market, ended, preimage, terms};
+use watershed_payments::escrow::{LotState, earned, split};
+use watershed_payments::ledger::Account;
+use watershed_payments::store::Store as _;
+use watershed_payments::wallet::Wallet as _;
+use watershed_protocol::Msat;
+
+/// Resident memory of this process, which has both nodes, in KiB.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn bytes(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).unwrap().map(|f| f.unwrap());
+    files
+        .filter(|f| f.file_name().to_string_lossy().contains("sqlite"))
+        .map(|f| f.metadata().unwrap().len())
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_escrows_of_six_lots_add_up() {
+    let cycles: u32 = std::env::var("WATERSHED_CYCLES").ok().and_then(|c| c.parse().ok()).unwrap_or(10);
+    const TIERS: u32 = 6;
+    let reward = Msat::new(630_000);
+    let market = Market::with_channel(u64::from(cycles) * reward.msat() + 20_000_000, 6).await;
+    let (payer, payee) = (&market.payer.money, &market.payee.money);
+    let amounts: Vec<u64> = split(reward, 1, TIERS).unwrap()[0].iter().map(|m| m.msat()).collect();
+    let (start, mut paid) = (Instant::now(), 0u64);
+    let sizes = || {
+        let of = |dir: &Path| (bytes(dir), bytes(&dir.join("node")));
+        (of(&market.payer.dir), of(&market.payee.dir))
+    };
+    let (mut before, mut sizes_before) = (memory(), sizes());
+    for cycle in 0..cycles {
+        // After the first tenth everything that is made once has been made.
+        if cycle == cycles / 10 {
+            (before, sizes_before) = (memory(), sizes());
+        }
+        let terms = terms(cycle * TIERS, &amounts, 144);
+        market.lock(&terms).await.unwrap();
+        let share = earned(TIERS, cycle % 64).unwrap();
+        let secrets: Vec<_> = (0..TIERS)
+            .filter(|tier| share[*tier as usize])
+            .map(|tier| preimage(cycle * TIERS + tier))
+            .collect();
+        payee.settle(&secrets).await.unwrap();
+        payee.give_back(terms.subject, None, "not earned").await.unwrap();
+        let lots = ended(payer, terms.subject).await;
+        let settled = lots.iter().filter(|lot| matches!(lot.state, LotState::Settled { .. }));
+        let settled: u64 = settled.map(|lot| lot.amount.msat()).sum();
+        assert_eq!(settled, u64::from(cycle % 64) * reward.msat() / 63, "cycle {cycle}");
+        paid += settled;
+        if (cycle + 1) % 100 == 0 {
+            eprintln!(
+                "{} cycles, {:.0} s, {} MiB",
+                cycle + 1,
+                start.elapsed().as_secs_f64(),
+                memory() / 1024
+            );
+        }
+    }
+    let received = async || {
+        let balance = payee.store().balances()?.get(&Account::Operator).copied().unwrap_or(0);
+        Ok((balance == -i64::try_from(paid).unwrap()).then_some(()))
+    };
+    payee.wait("receiving everything", LIMIT, received).await.unwrap();
+    market.agree().await;
+    assert_eq!(payer.wallet().channels().await.unwrap().len(), 1, "the channel lives");
+    let lots = u64::from((cycles - cycles / 10) * TIERS);
+    let (after, sizes_after) = (memory(), sizes());
+    let grown = |before: u64, after: u64| (after.saturating_sub(before)) / lots;
+    let (payer_before, payee_before) = sizes_before;
+    let (payer_after, payee_after) = sizes_after;
+    eprintln!(
+        "{cycles} cycles in {:.0} s: {} paid. Memory of both nodes {} MiB, {} KiB more than after a tenth.\n\
+         Database for each lot: payer {} bytes here and {} of the node's, payee {} and {}",
+        start.elapsed().as_secs_f64(),
+        Msat::new(paid),
+        after / 1024,
+        after.saturating_sub(before),
+        grown(payer_before.0, payer_after.0),
+        grown(payer_before.1, payer_after.1),
+        grown(payee_before.0, payee_after.0),
+        grown(payee_before.1, payee_after.1),
+    );
+    // The nodes keep every payment in memory; more than that is a leak.
+    assert!(after.saturating_sub(before) / lots < 16, "{} KiB for {lots} lots", after.saturating_sub(before));
+}
