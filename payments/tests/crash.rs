@@ -1,5 +1,6 @@
 //! Either side, or both, killed at a random moment of an escrow. WATERSHED_TRIALS sets how often (12), WATERSHED_SEED makes
-//! a run come out the same as far as the machine allows.
+//! a run come out the same as far as the
+//! machine allows, WATERSHED_KEEP names a new folder for the wallets, which is kept.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -161,16 +162,18 @@ fn base_of(terms: &Terms) -> u32 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_lot_is_lost_whoever_is_killed_when() {
     let (trials, seed) = (number("WATERSHED_TRIALS", 12) as u32, number("WATERSHED_SEED", 1));
-    let dir = tempfile::tempdir().unwrap();
-    let bitcoind = Bitcoind::start(&dir.path().join("bitcoind")).await.unwrap();
-    let payer = Program::start(dir.path().join("payer"), &bitcoind, None, 1).await;
+    let gone = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("WATERSHED_KEEP").map(std::path::PathBuf::from);
+    let dir = kept.as_deref().unwrap_or(gone.path());
+    let bitcoind = Bitcoind::start(&dir.join("bitcoind")).await.unwrap();
+    let payer = Program::start(dir.join("payer"), &bitcoind, None, 1).await;
     let to = Some(payer.address.clone());
-    let payee = Program::start(dir.path().join("payee"), &bitcoind, to, 2).await;
+    let payee = Program::start(dir.join("payee"), &bitcoind, to, 2).await;
     let address = payer.try_ask(Request::Address).await.unwrap()["address"].as_str().unwrap().to_owned();
     bitcoind.rpc().fund(&address).await.unwrap();
     let mut world = World { bitcoind, payer, payee };
 
-    let (mut settled_msat, mut relaunched, mut lost) = (0u64, 0u32, 0u32);
+    let (mut settled_msat, mut paid_msat, mut relaunched, mut lost) = (0u64, 0u64, 0u32, 0u32);
     for trial in 0..trials {
         let fate = Fate::drawn(seed, trial);
         let terms = terms(trial * 10, &[3_000_003, 4_000_000, 6_000_000, DUST], 144);
@@ -229,6 +232,7 @@ async fn no_lot_is_lost_whoever_is_killed_when() {
                 assert_eq!(paid, got, "trial {trial}: the payer says {:?}, the payee {held:?}", lot.state);
             }
             settled_msat += if got { lot.amount.msat() } else { 0 };
+            paid_msat += if paid { lot.amount.msat() } else { 0 };
         }
         eprintln!(
             "trial {trial}: killed {} after {:?}; {}; {:.1} s",
@@ -261,7 +265,10 @@ async fn no_lot_is_lost_whoever_is_killed_when() {
     let account =
         |side: usize, name: &str| last[side]["balances"].get(name).and_then(|v| v.as_i64()).unwrap_or(0);
     let operator = account(1, "operator");
-    assert_eq!(operator, -i64::try_from(settled_msat).unwrap(), "what was paid is what was received");
+    assert_eq!(operator, -i64::try_from(settled_msat).unwrap(), "the payee has what it settled");
+    let deposited = 5_000_000_000_000;
+    let left = deposited - i64::try_from(paid_msat).unwrap();
+    assert_eq!(account(0, "operator"), -left, "the payer has what it did not pay");
     let forced = world.closed_by_force().await;
     let cost = account(0, "on-chain-fees") + account(1, "on-chain-fees");
     eprintln!(

@@ -48,6 +48,7 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
         }
         Request::Sync => {
             wallet.sync().await?;
+            treasury.book_chain().await?;
             let tip = wallet.tip().await?;
             ok(&json!({"tip": tip}), vec![format!("block {tip}")])
         }
@@ -149,6 +150,7 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
         }
         Request::CancelCampaign { name, reason } => campaign(treasury.cancel_campaign(&name, &reason).await?),
         Request::Accounts => {
+            treasury.book_chain().await?;
             let balances = treasury.store().balances()?;
             let lines = balances.iter().map(|(account, msat)| account_line(account, *msat)).collect();
             ok(&balances, lines)

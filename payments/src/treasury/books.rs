@@ -99,7 +99,8 @@ struct Move<'a> {
 ///
 /// Outgoing: of a funding transaction only the fee is left to book; anything else was withdrawn, or pays for the closing of a channel
 /// while one is closing. Incoming: what sweeps a closed channel, or has exactly what one owes us, comes from it; anything
-/// else is a deposit. While the node has yet to see a closing transaction in a block, what came in is left for later.
+/// else is a deposit. While money of closed channels is on the way, what could be some of it is left for later: the node
+/// tells which transaction brought it once that is in a block.
 fn chain_entry(
     payment: &Move<'_>,
     channels: &[ChannelRecord],
@@ -137,9 +138,11 @@ fn chain_entry(
     // The node knows the fee of an incoming transaction only if it spends what the wallet has paid for: a channel of ours.
     let ours = fee > Msat::ZERO;
     let owed = closing.iter().any(|c| Msat::from_sat(c.sats) == Some(amount));
+    let on_the_way = closing.iter().filter(|c| !c.in_wallet).map(|c| c.sats).fold(0, u64::saturating_add);
+    let on_the_way = Msat::from_sat(on_the_way).unwrap_or_default();
     let (from, memo) = if any_closing && (swept || owed || ours || closing.is_empty()) {
         (Account::Closing, "from a closed channel")
-    } else if any_closing && closing.iter().any(|c| !c.closed_in_block) {
+    } else if any_closing && (closing.iter().any(|c| !c.closed_in_block) || amount <= on_the_way) {
         return Ok(Placed::Later);
     } else {
         (Account::Operator, "deposited")
@@ -241,7 +244,9 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             }
         }
         self.commit(&change)?;
-        if !waiting && self.is_quiet()? {
+        // A claim that the peer has not signed off is booked, but the channels do not show it yet.
+        let claiming = node_channels.iter().any(Channel::is_claiming);
+        if !waiting && !claiming && self.is_quiet()? {
             self.book_closing(&node_channels, &balances.closing, &payments)?;
         }
         Ok(())

@@ -50,6 +50,9 @@ const TURN: Duration = Duration::from_secs(1);
 /// How often the on-chain wallet is looked at when no block comes.
 const BOOKING: Duration = Duration::from_secs(10);
 
+/// How often peers that are away are tried; LDK Node by itself does so once a minute.
+const RECONNECT: Duration = Duration::from_secs(2);
+
 /// When the on-chain wallet was last looked at.
 #[derive(Default)]
 struct Looked {
@@ -200,7 +203,15 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 tokio::time::sleep(TURN).await;
             }
         };
-        tokio::join!(events, chain);
+        let peers = async {
+            loop {
+                if let Err(e) = self.wallet.reconnect().await {
+                    self.notice(e.to_string());
+                }
+                tokio::time::sleep(RECONNECT).await;
+            }
+        };
+        tokio::join!(events, chain, peers);
     }
 
     /// What one event leads to. Safe to repeat.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use watershed_protocol::{Msat, PaymentHash, Subject};
 
-use super::{Treasury, TreasuryError};
+use super::{ATTEMPTS, Treasury, TreasuryError};
 use crate::escrow::{CameBack, Lot, LotState, Terms};
 use crate::ledger::Account;
 use crate::store::{Change, Filter, Store, StoreError, Versioned, get, list};
@@ -201,18 +201,31 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         reports: &[(PaymentHash, u32)],
     ) -> Result<Vec<LotStatus>, TreasuryError> {
         let tip = self.wallet.tip().await?;
-        for (hash, deadline) in reports {
-            let node = self.wallet.outgoing(*hash).await?;
-            let known = self.step::<Lot, ()>(&hash.to_string(), |found, change| {
-                if found.record.subject != subject {
-                    return Err(TreasuryError::NoPayment(*hash));
-                }
+        let mut in_flight = BTreeMap::new();
+        for (hash, _) in reports {
+            in_flight.insert(*hash, self.wallet.outgoing(*hash).await?);
+        }
+        let mut left = ATTEMPTS;
+        loop {
+            let lots = self.lots(subject)?;
+            // All at once: one write for an escrow, not one for each lot.
+            let mut change = Change::new();
+            for (hash, deadline) in reports {
+                let found = lots.iter().find(|l| l.record.hash == *hash);
+                let found = found.ok_or(TreasuryError::NoPayment(*hash))?;
+                let node = in_flight.get(hash).copied().flatten();
                 if let Some(step) = found.record.confirm(*deadline, tip, node)? {
                     change.put(&step.next, found.version)?;
                 }
-                Ok(())
-            })?;
-            known.ok_or(TreasuryError::NoPayment(*hash))?;
+            }
+            match self.commit(&change) {
+                // News of one of them came between.
+                Err(TreasuryError::Store(StoreError::Conflict { .. })) if left > 0 => left -= 1,
+                other => {
+                    other?;
+                    break;
+                }
+            }
         }
         self.escrow(subject)
     }

@@ -311,6 +311,10 @@ pub trait Wallet: Send + Sync + 'static {
     /// Connects, and keeps connecting after restarts.
     fn connect(&self, peer: NodeAddress) -> impl Future<Output = Result<(), WalletError>> + Send;
 
+    /// Connects again to every node that was once connected to and is away now. A claim that does not reach the other side
+    /// before its HTLC expires ends on the chain, so this is worth trying often.
+    fn reconnect(&self) -> impl Future<Output = Result<(), WalletError>> + Send;
+
     /// Starts to open a channel. [`Event::ChannelReady`] with the same name follows.
     fn open_channel(
         &self,

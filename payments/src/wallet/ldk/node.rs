@@ -36,7 +36,7 @@ const CLAIMS: Duration = Duration::from_secs(3);
 /// A running LDK Node. Dropping it without [`Wallet::stop`] is as if it were killed.
 pub struct LdkWallet {
     node: Arc<Node>,
-    payer: Option<NodeId>,
+    payer: Option<NodeAddress>,
     key: secp256k1::SecretKey,
     receipts: SecretKey,
     network: Network,
@@ -129,7 +129,7 @@ impl LdkWallet {
         let key = hold::node_key(network, &words)?;
         let receipts =
             SecretKey::from_entropy(key.secret_bytes()).map_err(|e| WalletError::Signing(e.to_string()))?;
-        let payer = settings.payer.map(|p| p.id);
+        let payer = settings.payer;
         Ok(Self { node: Arc::new(node), payer, key, receipts, network, _lock: lock })
     }
 
@@ -337,6 +337,26 @@ impl Wallet for LdkWallet {
         .await
     }
 
+    async fn reconnect(&self) -> Result<(), WalletError> {
+        let payer = self.payer.clone();
+        self.on_node(move |node| {
+            let known = node.list_peers();
+            let away = known.iter().filter(|p| p.is_persisted && !p.is_connected);
+            let mut away: Vec<_> = away.map(|p| (p.node_id, p.address.clone())).collect();
+            if let Some(payer) = payer
+                && !known.iter().any(|p| p.node_id == payer.id)
+            {
+                away.push((payer.id, socket(&payer.address)?));
+            }
+            for (id, address) in away {
+                // Whoever is not there is tried again the next time.
+                let _ = node.connect(id, address, true);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn open_channel(&self, open: OpenChannel) -> Result<ChannelName, WalletError> {
         self.on_node(move |node| {
             let OpenChannel { peer, sats } = open;
@@ -401,7 +421,7 @@ impl Wallet for LdkWallet {
         let found = event(self.node.next_event_async().await);
         if let Event::ChannelReady { channel, peer } = &found
             && peer.is_some()
-            && *peer == self.payer
+            && *peer == self.payer.as_ref().map(|p| p.id)
         {
             let channel = channel.clone();
             // A channel that keeps LDK's default takes fewer small lots and says so when they are sent.
