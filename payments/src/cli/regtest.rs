@@ -19,6 +19,9 @@ pub(super) enum RegtestCommand {
         /// Where its data are; a chain that is there is continued
         #[arg(long)]
         dir: PathBuf,
+        /// More arguments for bitcoind, after --
+        #[arg(last = true, value_name = "ARGUMENT")]
+        more: Vec<String>,
     },
     /// Mine blocks
     Mine {
@@ -41,8 +44,9 @@ pub(super) enum RegtestCommand {
 pub(super) async fn regtest(place: &Place, command: RegtestCommand) -> Outcome {
     let rpc = |chain: &ChainSource| Rpc::of(chain).ok_or("only a bitcoind mines: give bitcoind://...");
     match command {
-        RegtestCommand::Up { dir } => {
-            let bitcoind = Bitcoind::start(&dir).await?;
+        RegtestCommand::Up { dir, more } => {
+            let bitcoind =
+                Bitcoind::start_with(&dir, &more.iter().map(String::as_str).collect::<Vec<_>>()).await?;
             let chain = String::from(bitcoind.source().clone());
             place.print(Reply::Ok { value: json!({ "chain": chain }), lines: vec![chain] })?;
             stop_signal().await;
