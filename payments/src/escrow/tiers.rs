@@ -90,7 +90,7 @@ mod tests {
         let msat: Vec<_> = lots[0].iter().map(|m| m.msat()).collect();
         assert_eq!(msat, [1000, 2000, 4000, 8000, 16_000, 32_000]);
         assert_eq!(earned(6, 5).unwrap(), [true, false, true, false, false, false]);
-        assert_eq!(split(Msat::new(62), 1, 6).unwrap_err().to_string().contains("0.063 sat"), true);
+        assert!(split(Msat::new(62), 1, 6).unwrap_err().to_string().contains("0.063 sat"));
         assert_eq!(split(Msat::new(62), 0, 6), Err(TierError::NoHolder));
         assert_eq!(split(Msat::new(62), 1, 9), Err(TierError::Tiers(9)));
         assert_eq!(earned(6, 64), Err(TierError::Share { share: 64, whole: 63 }));

@@ -205,7 +205,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     /// Closes all channels with a peer that leaves; both sides get what is theirs on chain.
     ///
     /// # Errors
-    /// [`TreasuryError::LotsOpen`] while lots are pending, unless `force`.
+    /// [`TreasuryError::LotsOpen`] while lots are pending, unless `force`; [`WalletError::NoChannel`].
     pub async fn release(&self, peer: NodeId, force: bool) -> Result<usize, TreasuryError> {
         let open = self.open_lots(peer)?.len();
         if open > 0 && !force {
@@ -213,6 +213,9 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         }
         let channels = self.wallet.channels().await?;
         let with: Vec<_> = channels.into_iter().filter(|c| c.peer == peer).collect();
+        if with.is_empty() {
+            return Err(WalletError::NoChannel(format!("with {peer}")).into());
+        }
         for channel in &with {
             self.wallet.close_channel(channel, force).await?;
         }

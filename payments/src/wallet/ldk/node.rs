@@ -62,6 +62,25 @@ fn lock(data: &Path) -> Result<File, WalletError> {
     }
 }
 
+/// Makes the node's files for a wallet whose coins may be older than today: LDK Node starts a new wallet at the tip if it has a bitcoind,
+/// and at the first block if it has not. The server that is named here is never asked.
+pub(super) fn create_from_first_block(data: &Path) -> Result<(), WalletError> {
+    let settings = WalletConfig::load(data)?;
+    let config = Config {
+        network: settings.network,
+        storage_dir_path: data.join("node").to_string_lossy().into_owned(),
+        ..Config::default()
+    };
+    let mut builder = Builder::from_config(config);
+    builder.set_entropy_seed_bytes(seed::words(data)?.to_seed(""));
+    builder.set_chain_source_esplora("http://127.0.0.1:1".into(), None);
+    builder.set_filesystem_logger(Some(data.join("node.log").to_string_lossy().into_owned()), None);
+    builder.build().map(drop).map_err(|e| WalletError::Start {
+        reason: e.to_string(),
+        advice: "See node.log in the data directory",
+    })
+}
+
 fn socket(address: &str) -> Result<SocketAddress, WalletError> {
     SocketAddress::from_str(address).map_err(|_| WalletError::Address(address.to_owned()))
 }

@@ -34,13 +34,15 @@ pub fn init(data: &Path, config: &WalletConfig, entropy: [u8; 32]) -> Result<Mne
     Ok(words)
 }
 
-/// Makes a wallet from words that were shown before.
+/// Makes a wallet from words that were shown before. Its coins are looked for from the first block on, which with a
+/// bitcoind on mainnet takes hours at the first start.
 ///
 /// # Errors
-/// [`WalletError::Mnemonic`]; those of [`init`].
+/// [`WalletError::Mnemonic`] and [`WalletError::Start`]; those of [`init`].
 pub fn restore(data: &Path, config: &WalletConfig, words: &str) -> Result<(), WalletError> {
     let words: Mnemonic = words.trim().parse().map_err(|e| WalletError::Mnemonic(format!("{e}")))?;
-    create(data, config, &words)
+    create(data, config, &words)?;
+    super::node::create_from_first_block(data)
 }
 
 fn create(data: &Path, config: &WalletConfig, words: &Mnemonic) -> Result<(), WalletError> {

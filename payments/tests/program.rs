@@ -1,0 +1,112 @@
+//! The program as a person runs it.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+#[path = "common/program.rs"]
+mod program;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use program::Program;
+use serde_json::Value;
+use watershed_payments::regtest::Bitcoind;
+
+fn pay(data: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_watershed-payments"));
+    command.arg("--data").arg(data).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn value(data: &Path, arguments: &[&str]) -> Value {
+    let out = pay(data, &[&["--json"], arguments].concat());
+    assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+fn refusal(data: &Path, arguments: &[&str]) -> String {
+    let out = pay(data, arguments);
+    assert!(!out.status.success(), "{arguments:?} was not refused");
+    String::from_utf8(out.stderr).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_wallet_is_made_used_and_restored_from_its_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let bitcoind = Bitcoind::start(&dir.path().join("chain")).await.unwrap();
+    let chain = String::from(bitcoind.source().clone());
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    tokio::task::block_in_place(|| {
+        assert!(refusal(&first, &["wallet", "balance"]).contains("init"), "says what to do");
+        let made = value(&first, &["init", "--network", "regtest", "--chain", &chain]);
+        let words = made["words"].as_str().unwrap();
+        assert_eq!(words.split(' ').count(), 24);
+        assert!(refusal(&first, &["init", "--network", "regtest", "--chain", &chain]).contains("already"));
+        assert_eq!(value(&first, &["wallet", "backup"])["words"], *words);
+        let address = value(&first, &["wallet", "address"])["address"].as_str().unwrap().to_owned();
+        value(&first, &["regtest", "fund", &address, "--chain", &chain]);
+        value(&first, &["wallet", "sync"]);
+        assert_eq!(value(&first, &["wallet", "balance"])["on_chain_sat"], 5_000_000_000u64);
+        assert_eq!(value(&first, &["ledger", "accounts"])["operator"], -5_000_000_000_000i64);
+
+        // The machine is gone; the words are not.
+        let mut restore = Command::new(env!("CARGO_BIN_EXE_watershed-payments"));
+        restore.arg("--data").arg(&second).args(["restore", "--network", "regtest", "--chain", &chain]);
+        let mut child = restore.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(words.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+        value(&second, &["wallet", "sync"]);
+        assert!(value(&second, &["ledger", "accounts"])["operator"].as_i64().unwrap() < 0);
+        assert_eq!(value(&second, &["wallet", "show"])["node"], value(&first, &["wallet", "show"])["node"]);
+        assert_eq!(value(&second, &["wallet", "balance"])["on_chain_sat"], 5_000_000_000u64);
+
+        // Part of it leaves for an address outside; what is no address is refused.
+        assert!(
+            refusal(&second, &["wallet", "withdraw", "1BoatSLRHtKNngkdXEeobR76b53LETtpyT", "--sats", "9"])
+                .contains("regtest")
+        );
+        let outside = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+        value(&second, &["wallet", "withdraw", outside, "--sats", "1000000"]);
+        value(&second, &["regtest", "mine", "1", "--chain", &chain]);
+        value(&second, &["wallet", "sync"]);
+        let books = value(&second, &["ledger", "reconcile"]);
+        assert_eq!(books["differences"], serde_json::json!([]));
+        let fees = books["balances"]["on-chain-fees"].as_i64().unwrap();
+        assert!(fees > 0 && fees < 1_000_000, "{fees}");
+        assert_eq!(books["balances"]["operator"], -4_999_000_000_000i64);
+        for secret in [words, &chain] {
+            for log in [first.join("node.log"), second.join("node.log")] {
+                let text = std::fs::read_to_string(log).unwrap();
+                let first_words = secret.split(' ').take(3).collect::<Vec<_>>().join(" ");
+                assert!(!text.contains(&first_words), "a secret is in a log");
+            }
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commands_use_the_process_that_has_the_wallet_and_a_signal_ends_it_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let bitcoind = Bitcoind::start(&dir.path().join("chain")).await.unwrap();
+    let mut running = Program::start(dir.path().join("wallet"), &bitcoind, None, 9).await;
+    tokio::task::block_in_place(|| {
+        let data = running.dir.clone();
+        assert_eq!(value(&data, &["wallet", "show"])["node"], running.address.id.to_string());
+        assert!(refusal(&data, &["run"]).contains("in use"));
+        let none = "02".repeat(33);
+        assert!(refusal(&data, &["wallet", "close", &none]).contains("no channel"));
+        assert!(refusal(&data, &["wallet", "close", "02"]).contains("invalid"));
+        let nobody = format!("{}@127.0.0.1:1", running.address.id);
+        assert!(!refusal(&data, &["wallet", "open", &nobody, "100000"]).is_empty());
+        let error = refusal(&data, &["--json", "campaign", "show", "none"]);
+        let error: Value = serde_json::from_str(&error).unwrap();
+        assert!(error["error"].as_str().unwrap().contains("no campaign"));
+        assert!(refusal(&data, &["escrow", "status", &"00".repeat(32)]).contains("no escrow"));
+        running.stop();
+        assert!(running.log().ends_with("stopping\n"), "{}", running.log());
+        // a command starts the wallet by itself, and leaves it stopped
+        assert_eq!(value(&data, &["wallet", "show"])["node"], running.address.id.to_string());
+        running.run();
+    });
+    running.kill();
+}
