@@ -4,6 +4,7 @@ mod config;
 mod hold;
 mod node;
 mod seed;
+mod view;
 
 pub use config::{ChainSource, WalletConfig};
 pub use hold::{HOLD_OVERHEAD, MAX_FINAL_CLTV, final_cltv_for};
