@@ -22,6 +22,10 @@ use crate::store::Record;
 use crate::wallet::ldk::final_cltv_for;
 use crate::wallet::{Expected, Invoice, InvoiceError, Network, NodeId, Outgoing, WalletError};
 
+/// Blocks after a lot's latest deadline at which its HTLC, which expires 39 blocks after that, has long been resolved, on
+/// the chain if need be.
+pub const FORGOTTEN: u32 = 39 + 100;
+
 /// How a lot's money comes back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
 #[serde(rename_all = "kebab-case", tag = "how")]
@@ -331,6 +335,21 @@ impl Lot {
                 };
                 self.back(how).map(Some)
             }
+        }
+    }
+
+    /// The lot at a height at which nothing of it can be in flight any more, though the node still calls it pending: a node
+    /// that was killed just as it sent may remember the payment and not the HTLC, and then no news of it ever comes.
+    ///
+    /// # Errors
+    /// [`LotError::Entry`].
+    pub fn expired(&self, tip: u32) -> Result<Option<LotStep>, LotError> {
+        match self.state {
+            LotState::Paying { latest_deadline, .. } if tip >= latest_deadline.saturating_add(FORGOTTEN) => {
+                let reason = "the node lost it when it was killed".to_owned();
+                self.back(CameBack::NotSent { reason }).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

@@ -97,6 +97,21 @@ fn a_deadline_that_passed_is_told_from_a_refusal() {
 }
 
 #[test]
+fn a_lot_that_the_node_lost_comes_back_when_nothing_of_it_can_be_in_flight() {
+    let (lot, _) = lot();
+    let paying = paying(&lot);
+    assert!(paying.expired(257 + FORGOTTEN - 1).unwrap().is_none());
+    let back = paying.expired(257 + FORGOTTEN).unwrap().unwrap();
+    assert!(matches!(back.next.state, LotState::CameBack { how: CameBack::NotSent { .. } }));
+    assert!(back.entry.is_some() && back.next.expired(999).unwrap().is_none());
+    let locked = paying.confirm(246, 100, Some(Outgoing::Pending)).unwrap().unwrap().next;
+    assert!(
+        locked.expired(999).unwrap().is_none(),
+        "what the payee held is on the chain, and news of it comes"
+    );
+}
+
+#[test]
 fn only_the_agreed_invoice_is_paid() {
     let (lot, _) = lot();
     let other = PaymentHash::from_bytes([9; 32]);

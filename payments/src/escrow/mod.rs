@@ -9,7 +9,7 @@ mod tiers;
 pub use hold::{
     BackReason, DEADLINE_MARGIN, Hold, HoldEffect, HoldError, HoldEvent, HoldState, HoldStep, Purpose,
 };
-pub use lot::{CameBack, Lot, LotError, LotState, LotStep};
+pub use lot::{CameBack, FORGOTTEN, Lot, LotError, LotState, LotStep};
 pub use terms::{LotTerms, MAX_LOTS, Terms, TermsError};
 pub use tiers::{MAX_TIERS, TierError, earned, split};
 

@@ -250,6 +250,11 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             self.advance_campaign(&campaign.record.name).await?;
         }
         // The node lists all payments it ever made: not every second.
+        if looked.tip != tip {
+            for lot in list::<Lot>(self.store.as_ref(), Filter::Open)? {
+                self.expire_lot(&lot.record, tip).await?;
+            }
+        }
         if looked.tip != tip || now.saturating_sub(looked.at) >= BOOKING {
             self.book_chain().await?;
             *looked = Looked { tip, at: now };

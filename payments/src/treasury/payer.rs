@@ -281,6 +281,28 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         Ok(())
     }
 
+    /// Gives up on a lot that the node has lost.
+    pub(super) async fn expire_lot(&self, lot: &Lot, tip: u32) -> Result<(), TreasuryError> {
+        if lot.expired(tip)?.is_none()
+            || self.wallet.outgoing(lot.hash).await? != Some(Outgoing::Pending)
+            || !self.wallet.forget(lot.hash).await?
+        {
+            return Ok(());
+        }
+        self.step::<Lot, ()>(&lot.hash.to_string(), |found, change| {
+            if let Some(step) = found.record.expired(tip)? {
+                self.notice(format!(
+                    "the lot {} was never sent: the node lost it when it was killed",
+                    lot.hash
+                ));
+                change.put(&step.next, found.version)?;
+                change.book(step.entry);
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
     /// After a crash: a lot that was being paid is sent if the node never heard of it.
     pub(super) async fn resume_lot(&self, lot: &Lot) -> Result<(), TreasuryError> {
         match (&lot.state, self.wallet.outgoing(lot.hash).await?) {

@@ -287,6 +287,9 @@ pub trait Wallet: Send + Sync + 'static {
         hash: PaymentHash,
     ) -> impl Future<Output = Result<Option<Outgoing>, WalletError>> + Send;
 
+    /// Makes the node forget a payment of ours that cannot be in flight, if no HTLC of it is known. Whether it did.
+    fn forget(&self, hash: PaymentHash) -> impl Future<Output = Result<bool, WalletError>> + Send;
+
     /// What the node knows of a payment to us; none if it never heard of it.
     fn incoming(
         &self,

@@ -12,6 +12,7 @@ use ldk_node::config::{
     AnchorChannelsConfig, BackgroundSyncConfig, ChannelConfig, Config, ElectrumSyncConfig, EsploraSyncConfig,
     MaxDustHTLCExposure,
 };
+use ldk_node::lightning::ln::channelmanager::PaymentId;
 use ldk_node::lightning::ln::msgs::SocketAddress;
 use ldk_node::lightning::routing::router::RouteParametersConfig;
 use ldk_node::lightning_invoice::{Bolt11InvoiceDescription, Description};
@@ -21,7 +22,7 @@ use ldk_node::{Builder, Node, NodeError};
 use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt, SecretKey};
 
 use super::config::{ChainSource, WalletConfig};
-use super::view::{channel, closing_balance, event, node_payment, payment, preimage_of, sweep};
+use super::view::{channel, closing_balance, event, is_htlc_of, node_payment, payment, preimage_of, sweep};
 use super::{hold, seed};
 use crate::wallet::{
     Balances, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, MAX_DUST_EXPOSURE, Network,
@@ -294,6 +295,17 @@ impl Wallet for LdkWallet {
                 // Without the preimage the event that brings it is still to come.
                 _ => Outgoing::Pending,
             }))
+        })
+        .await
+    }
+
+    async fn forget(&self, hash: PaymentHash) -> Result<bool, WalletError> {
+        self.on_node(move |node| {
+            if node.list_balances().lightning_balances.iter().any(|b| is_htlc_of(b, hash)) {
+                return Ok(false);
+            }
+            node.remove_payment(&PaymentId(hash.to_bytes())).map_err(refused("forget a payment"))?;
+            Ok(true)
         })
         .await
     }

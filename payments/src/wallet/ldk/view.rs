@@ -91,6 +91,16 @@ pub(super) fn closing_balance(
     })
 }
 
+/// Whether a balance is an HTLC with that hash, in a channel or on the chain.
+pub(super) fn is_htlc_of(balance: &LightningBalance, hash: PaymentHash) -> bool {
+    match balance {
+        LightningBalance::MaybeTimeoutClaimableHTLC { payment_hash, .. }
+        | LightningBalance::MaybePreimageClaimableHTLC { payment_hash, .. }
+        | LightningBalance::ContentiousClaimable { payment_hash, .. } => payment_hash.0 == hash.to_bytes(),
+        _ => false,
+    }
+}
+
 pub(super) fn sweep(balance: &PendingSweepBalance) -> ClosedChannelFunds {
     let (channel_id, sats, txid, in_wallet) = match balance {
         PendingSweepBalance::PendingBroadcast { channel_id, amount_satoshis } => {
