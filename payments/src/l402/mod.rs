@@ -51,7 +51,6 @@
 //! - A use is taken when the request is let through, not when it succeeds: a handler that may fail should be sold with
 //!   more than one use, or without a limit.
 //! - Prices of whole satoshis: some clients refuse to pay an invoice of less than one.
-
 //!
 //! # Example
 //!

@@ -143,7 +143,7 @@ impl WalletConfig {
         let path = Self::path(data);
         let text = toml::to_string(self)
             .map_err(|e| WalletError::Config { path: path.clone(), reason: e.to_string() })?;
-        super::seed::write_private(&path, text.as_bytes())
+        super::private::write_private(&path, text.as_bytes())
     }
 }
 

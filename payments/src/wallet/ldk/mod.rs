@@ -3,11 +3,14 @@
 mod config;
 mod hold;
 mod node;
+mod private;
+mod restore;
 mod seed;
 mod view;
 
 pub use config::{ChainSource, WalletConfig};
 pub use hold::{HOLD_OVERHEAD, MAX_FINAL_CLTV, final_cltv_for};
 pub use node::LdkWallet;
-pub(crate) use seed::write_private;
-pub use seed::{init, restore, words};
+pub(crate) use private::write_private;
+pub use restore::restore;
+pub use seed::{init, words};

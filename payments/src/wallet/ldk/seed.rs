@@ -1,26 +1,15 @@
 //! The seed: 24 words of BIP-39, made once, shown once, kept in one file of its owner.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use ldk_node::bip39::Mnemonic;
 
 use super::config::WalletConfig;
+use super::private::write_private;
 use crate::wallet::WalletError;
 
 fn path(data: &Path) -> PathBuf {
     data.join("seed.txt")
-}
-
-/// Writes a file that only its owner can read, whole or not at all.
-pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), WalletError> {
-    let failed = |source| WalletError::File { path: path.to_owned(), source };
-    let dir = path.parent().unwrap_or(Path::new("."));
-    // tempfile makes files of mode 0600
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-    file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
 }
 
 /// Makes a wallet from 32 random bytes. The words are for the person; they are all that is needed to have the on-chain
@@ -34,18 +23,8 @@ pub fn init(data: &Path, config: &WalletConfig, entropy: [u8; 32]) -> Result<Mne
     Ok(words)
 }
 
-/// Makes a wallet from words that were shown before. Its coins are looked for from the first block on, which with a
-/// bitcoind on mainnet takes hours at the first start.
-///
-/// # Errors
-/// [`WalletError::Mnemonic`] and [`WalletError::Start`]; those of [`init`].
-pub fn restore(data: &Path, config: &WalletConfig, words: &str) -> Result<(), WalletError> {
-    let words: Mnemonic = words.trim().parse().map_err(|e| WalletError::Mnemonic(format!("{e}")))?;
-    create(data, config, &words)?;
-    super::node::create_from_first_block(data)
-}
-
-fn create(data: &Path, config: &WalletConfig, words: &Mnemonic) -> Result<(), WalletError> {
+/// Writes the files of a wallet.
+pub(super) fn create(data: &Path, config: &WalletConfig, words: &Mnemonic) -> Result<(), WalletError> {
     let path = path(data);
     std::fs::create_dir_all(data).map_err(|source| WalletError::File { path: data.to_owned(), source })?;
     if path.exists() {
@@ -70,6 +49,7 @@ pub fn words(data: &Path) -> Result<Mnemonic, WalletError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::restore::restore;
     use super::*;
     use crate::wallet::Network;
 
