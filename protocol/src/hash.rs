@@ -49,11 +49,17 @@ pub enum Domain {
     HeldOut,
     /// The key of a pseudo-random order.
     Order,
+    /// The states of a miner's inner steps.
+    Trajectory,
+    /// What checks of a round are drawn from.
+    Randomness,
+    /// A validator's secret for one lot.
+    LotSecret,
 }
 
 impl Domain {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Envelope,
         Self::Run,
         Self::Snapshot,
@@ -67,6 +73,9 @@ impl Domain {
         Self::Tokenizer,
         Self::HeldOut,
         Self::Order,
+        Self::Trajectory,
+        Self::Randomness,
+        Self::LotSecret,
     ];
 
     /// The tag that is hashed.
@@ -85,6 +94,9 @@ impl Domain {
             Self::Tokenizer => "watershed/tokenizer/v1",
             Self::HeldOut => "watershed/held-out/v1",
             Self::Order => "watershed/order/v1",
+            Self::Trajectory => "watershed/trajectory/v1",
+            Self::Randomness => "watershed/randomness/v1",
+            Self::LotSecret => "watershed/lot-secret/v1",
         }
     }
 

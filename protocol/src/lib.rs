@@ -33,6 +33,7 @@ mod envelope;
 mod hash;
 mod id;
 mod key;
+pub mod market;
 mod payment;
 
 pub use amount::{AmountError, Msat};

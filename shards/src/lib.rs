@@ -22,5 +22,6 @@ pub mod snapshot;
 pub mod text;
 pub mod tokenizer;
 pub mod trace;
+pub mod transfer;
 pub mod verify;
 pub mod window;

@@ -1,0 +1,340 @@
+//! Talking to a coordinator: its API and its blobs.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::{Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::Digest as _;
+use thiserror::Error;
+use watershed_protocol::market::view::{
+    FileView, InfoView, MinerView, PledgeView, Refused, RoundWorkView, RunView, Signed, WorkView,
+};
+use watershed_protocol::market::{Command, Message, Upload};
+use watershed_protocol::{AssignmentId, Digest, Envelope, PublicKey, RunId, SecretKey, decode, encode};
+
+/// How long an ordinary answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long one upload or download may take.
+const TRANSFER: Duration = Duration::from_secs(3600);
+
+/// Longest JSON answer.
+const MAX_JSON: usize = 64 << 20;
+
+/// Why a coordinator gave no answer that can be used.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Not reachable.
+    #[error("{url} does not answer: {source}")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// Refused.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// For programs.
+        code: String,
+        /// For people.
+        message: String,
+    },
+    /// An answer that makes no sense.
+    #[error("the answer of {url} cannot be read: {reason}")]
+    Answer {
+        /// What was asked.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// A blob that is not what its name says.
+    #[error(
+        "the blob {wanted} arrived as {found}; ask again, and tell the coordinator's operator if it stays so"
+    )]
+    Hash {
+        /// Asked for.
+        wanted: Digest,
+        /// Received.
+        found: Digest,
+    },
+    /// More than was allowed.
+    #[error("{url} sends more than {limit} bytes")]
+    TooLong {
+        /// What was asked.
+        url: String,
+        /// Most bytes.
+        limit: usize,
+    },
+    /// A message that cannot be sent.
+    #[error(transparent)]
+    Encode(#[from] watershed_protocol::EncodeError),
+}
+
+impl ClientError {
+    /// Whether asking again later may help.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => *status >= 500 || *status == 429,
+            _ => false,
+        }
+    }
+
+    /// The code of a refusal.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// An envelope as base64.
+///
+/// # Errors
+/// Only for one that is too long.
+pub fn to_text(envelope: &Envelope) -> Result<String, watershed_protocol::EncodeError> {
+    Ok(STANDARD.encode(encode(envelope)?))
+}
+
+/// An envelope from base64; none if it is not one.
+pub fn from_text(text: &str) -> Option<Envelope> {
+    decode(&STANDARD.decode(text).ok()?).ok()
+}
+
+/// A coordinator.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    /// The coordinator at `url`, such as `http://127.0.0.1:7700`.
+    ///
+    /// # Errors
+    /// If the system has no usable certificates.
+    pub fn new(url: &str) -> Result<Self, ClientError> {
+        let base = url.trim_end_matches('/').to_owned();
+        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).build();
+        let http = http.map_err(|source| ClientError::Unreachable { url: base.clone(), source })?;
+        Ok(Self { http, base })
+    }
+
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    async fn body(&self, url: &str, mut answer: Response, limit: usize) -> Result<Vec<u8>, ClientError> {
+        let mut bytes = Vec::new();
+        loop {
+            let chunk = answer.chunk().await;
+            match chunk.map_err(|source| ClientError::Unreachable { url: url.to_owned(), source })? {
+                None => return Ok(bytes),
+                Some(chunk) if bytes.len() + chunk.len() > limit => {
+                    return Err(ClientError::TooLong { url: url.to_owned(), limit });
+                }
+                Some(chunk) => bytes.extend_from_slice(&chunk),
+            }
+        }
+    }
+
+    async fn checked(&self, url: &str, answer: Response) -> Result<Response, ClientError> {
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = self.body(url, answer, 1 << 16).await.unwrap_or_default();
+        let refused = serde_json::from_slice::<Refused>(&body);
+        let (code, message) = match refused {
+            Ok(refused) => (refused.code, refused.message),
+            Err(_) => ("http".to_owned(), format!("{url} answers {status}")),
+        };
+        Err(ClientError::Refused { status: status.as_u16(), code, message })
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+        url: &str,
+    ) -> Result<T, ClientError> {
+        let sent = request.timeout(PATIENCE).send().await;
+        let answer = sent.map_err(|source| ClientError::Unreachable { url: url.to_owned(), source })?;
+        let answer = self.checked(url, answer).await?;
+        let body = self.body(url, answer, MAX_JSON).await?;
+        serde_json::from_slice(&body)
+            .map_err(|e| ClientError::Answer { url: url.to_owned(), reason: e.to_string() })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let url = format!("{}{path}", self.base);
+        self.send(self.http.get(&url), &url).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let url = format!("{}{path}", self.base);
+        self.send(self.http.post(&url).json(body), &url).await
+    }
+
+    /// Who it is.
+    ///
+    /// # Errors
+    /// [`ClientError`], like every call.
+    pub async fn info(&self) -> Result<InfoView, ClientError> {
+        self.get("/v1/info").await
+    }
+
+    /// All runs, in short.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn runs(&self) -> Result<Vec<RunView>, ClientError> {
+        self.get("/v1/runs").await
+    }
+
+    /// A run.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn run(&self, run: RunId) -> Result<RunView, ClientError> {
+        self.get(&format!("/v1/runs/{run}")).await
+    }
+
+    /// The round under way, as soon as its version is not `known`, or after some seconds.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn works(&self, run: RunId, known: u64) -> Result<RoundWorkView, ClientError> {
+        self.get(&format!("/v1/runs/{run}/works?after={known}")).await
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn work(&self, run: RunId, assignment: AssignmentId) -> Result<WorkView, ClientError> {
+        self.get(&format!("/v1/runs/{run}/works/{assignment}")).await
+    }
+
+    /// What concerns a miner, as soon as its version is not `known`, or after some seconds.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn miner(&self, run: RunId, miner: PublicKey, known: u64) -> Result<MinerView, ClientError> {
+        self.get(&format!("/v1/runs/{run}/miners/{miner}?after={known}")).await
+    }
+
+    /// Files of the run's shard set.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn files(&self, run: RunId) -> Result<Vec<FileView>, ClientError> {
+        self.get(&format!("/v1/runs/{run}/files")).await
+    }
+
+    /// Signs and sends a message.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn say(&self, run: RunId, message: &Message, key: &SecretKey) -> Result<(), ClientError> {
+        let envelope = to_text(&Envelope::sign(message, key)?)?;
+        let done: serde_json::Value =
+            self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await?;
+        drop(done);
+        Ok(())
+    }
+
+    /// Signs and sends a command of the operator; the answer names the run.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn command(&self, command: &Command, key: &SecretKey) -> Result<RunView, ClientError> {
+        let envelope = to_text(&Envelope::sign(command, key)?)?;
+        self.post("/v1/commands", &Signed { envelope }).await
+    }
+
+    /// Asks for a pledge's invoice.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn pledge(
+        &self,
+        run: RunId,
+        sponsor: &str,
+        amount_sat: u64,
+    ) -> Result<PledgeView, ClientError> {
+        let body = serde_json::json!({ "sponsor": sponsor, "amount_sat": amount_sat });
+        self.post(&format!("/v1/runs/{run}/pledges"), &body).await
+    }
+
+    /// How a pledge stands.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn pledge_state(&self, run: RunId, hash: &str) -> Result<PledgeView, ClientError> {
+        self.get(&format!("/v1/runs/{run}/pledges/{hash}")).await
+    }
+
+    /// Uploads a blob that belongs to a task; does nothing if it is there.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn upload(
+        &self,
+        assignment: AssignmentId,
+        bytes: Vec<u8>,
+        key: &SecretKey,
+    ) -> Result<Digest, ClientError> {
+        let sha256 = Digest(sha2::Sha256::digest(&bytes).into());
+        let upload = Upload { assignment, sha256, bytes: bytes.len() as u64 };
+        let envelope = to_text(&Envelope::sign(&upload, key)?)?;
+        let url = format!("{}/v1/blobs/{sha256}", self.base);
+        let sent = self
+            .http
+            .put(&url)
+            .header("watershed-upload", envelope)
+            .body(bytes)
+            .timeout(TRANSFER)
+            .send()
+            .await;
+        let answer = sent.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
+        self.checked(&url, answer).await?;
+        Ok(sha256)
+    }
+
+    /// Downloads a blob of at most `limit` bytes and checks its hash.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn download(&self, sha256: Digest, limit: usize) -> Result<Vec<u8>, ClientError> {
+        let url = format!("{}/v1/blobs/{sha256}", self.base);
+        let sent = self.http.get(&url).timeout(TRANSFER).send().await;
+        let answer = sent.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
+        let answer = self.checked(&url, answer).await?;
+        let bytes = self.body(&url, answer, limit).await?;
+        let found = Digest(sha2::Sha256::digest(&bytes).into());
+        if found == sha256 { Ok(bytes) } else { Err(ClientError::Hash { wanted: sha256, found }) }
+    }
+
+    /// A file of the public log, if it is there.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn log_file(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, ClientError> {
+        let url = format!("{}/log/{path}", self.base);
+        let sent = self.http.get(&url).timeout(PATIENCE).send().await;
+        let answer = sent.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let answer = self.checked(&url, answer).await?;
+        self.body(&url, answer, limit).await.map(Some)
+    }
+}

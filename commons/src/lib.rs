@@ -1,0 +1,4 @@
+//! The public record, how it is read, and what is computed from it.
+
+pub mod client;
+pub mod log;

@@ -1,0 +1,301 @@
+//! Events that are not about one task alone.
+
+use std::collections::BTreeMap;
+
+use watershed_payments::wallet::NodeAddress;
+use watershed_protocol::market::{Entry, FinalState, Join, RunSpec};
+use watershed_protocol::{AssignmentId, Envelope, Msat, PublicKey};
+
+use super::round::add;
+use super::{Effect, Event, Miner, Phase, Refusal, Run, Stage, Totals, WorkStage};
+
+impl Run {
+    /// A run that was opened with a signed specification, and what that calls for.
+    ///
+    /// # Errors
+    /// [`Refusal::Spec`].
+    pub fn open_run(spec: &RunSpec, envelope: &Envelope) -> Result<(Self, Vec<Effect>), Refusal> {
+        spec.check()?;
+        let needs_pledges = spec.funding.goal > Msat::ZERO;
+        let run = Self {
+            id: spec.id()?,
+            spec: spec.clone(),
+            phase: if needs_pledges { Phase::Funding } else { Phase::Preparing },
+            paused: false,
+            cancelled: None,
+            miners: BTreeMap::new(),
+            works: BTreeMap::new(),
+            round: None,
+            next_round: 0,
+            next_sequence: 0,
+            checkpoints: Vec::new(),
+            totals: Totals::default(),
+            version: 1,
+            trouble: None,
+        };
+        let next = if needs_pledges { Effect::Campaign } else { Effect::Prepare };
+        Ok((run, vec![Effect::Record(Box::new(Entry::Run { spec: envelope.clone() })), next]))
+    }
+
+    /// Applies an event. A refused one changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn apply(&mut self, event: &Event, now: u64) -> Result<Vec<Effect>, Refusal> {
+        self.version += 1;
+        let effects = self.happen(event, now);
+        if effects.is_err() {
+            self.version -= 1;
+        }
+        effects
+    }
+
+    fn happen(&mut self, event: &Event, now: u64) -> Result<Vec<Effect>, Refusal> {
+        match event {
+            Event::Open { .. } => Ok(Vec::new()),
+            Event::Pause => {
+                self.paused = true;
+                Ok(Vec::new())
+            }
+            Event::Resume => {
+                self.paused = false;
+                Ok(self.retry_step())
+            }
+            Event::Cancel { reason } => self.cancel(reason),
+            Event::Funded { pledges } => self.funded(pledges),
+            Event::Unfunded { reason } => match self.phase {
+                Phase::Funding => Ok(self.close(FinalState::Cancelled { reason: reason.clone() })),
+                _ => Ok(Vec::new()),
+            },
+            Event::Prepared(stepped) => {
+                if self.phase != Phase::Preparing {
+                    return Ok(Vec::new());
+                }
+                self.checkpoints.push(stepped.clone());
+                self.phase = Phase::Running;
+                let record = Effect::Record(Box::new(Entry::Checkpoint(stepped.clone())));
+                Ok(match self.cancelled.clone() {
+                    Some(reason) => [vec![record], self.close(FinalState::Cancelled { reason })].concat(),
+                    None => vec![record],
+                })
+            }
+            Event::Begin { live } => self.begin(live, now),
+            Event::Deadline { round, until } => match &self.round {
+                Some(r) if r.number == *round && r.until == *until && now >= *until => {
+                    Ok(self.advance(now, true))
+                }
+                _ => Ok(Vec::new()),
+            },
+            Event::HashesLate { round } => self.hashes_late(*round),
+            Event::Said { signer, message, envelope } => self.said(*signer, message, envelope, now),
+            Event::Channel { miner, result } => {
+                if let Some(miner) = self.miners.get_mut(miner) {
+                    miner.channel = Some(result.clone());
+                }
+                Ok(Vec::new())
+            }
+            Event::Offered { assignment, result } => {
+                self.outcome(*assignment, result, WorkStage::Offering, WorkStage::Offered, now)
+            }
+            Event::LockTried { assignment, result } => {
+                self.outcome(*assignment, result, WorkStage::Locking, WorkStage::Paid, now)
+            }
+            Event::Confirmed { assignment, result } => self.confirmed(*assignment, result, now),
+            Event::EscrowEnded { assignment, settled, back } => {
+                self.escrow_ended(*assignment, *settled, *back, now)
+            }
+            Event::Advanced { round, result } => {
+                let stepping = |r: &super::Round| r.stage == Stage::Stepping && r.number == *round;
+                if !self.round.as_ref().is_some_and(stepping) {
+                    return Ok(Vec::new());
+                }
+                match result {
+                    Ok(stepped) => Ok(self.advanced(stepped.clone())),
+                    Err(reason) => {
+                        // Somebody has to look: a disk that is full, a blob that is gone. `resume` tries again.
+                        self.trouble = Some(reason.clone());
+                        self.paused = true;
+                        Ok(Vec::new())
+                    }
+                }
+            }
+            Event::Finished { left } => self.finished(*left),
+        }
+    }
+
+    fn retry_step(&mut self) -> Vec<Effect> {
+        match &self.round {
+            Some(round) if round.stage == Stage::Stepping && self.trouble.take().is_some() => {
+                let accepted = self.current().filter(|(_, w)| w.is_accepted()).map(|(id, _)| *id).collect();
+                vec![Effect::Step { round: round.number, accepted, version: self.version }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn cancel(&mut self, reason: &str) -> Result<Vec<Effect>, Refusal> {
+        let how = FinalState::Cancelled { reason: reason.to_owned() };
+        match &self.phase {
+            Phase::Funding => {
+                // Ends when the pledges are back, which `Unfunded` tells.
+                Ok(vec![Effect::CancelCampaign { reason: reason.to_owned() }])
+            }
+            Phase::Preparing => {
+                self.cancelled = Some(reason.to_owned());
+                Ok(Vec::new())
+            }
+            Phase::Running => {
+                self.cancelled = Some(reason.to_owned());
+                match &self.round {
+                    None => Ok(self.close(how)),
+                    Some(round) if round.stage == Stage::Stepping && self.trouble.is_some() => {
+                        Ok(self.end_round(true))
+                    }
+                    Some(_) => Ok(Vec::new()),
+                }
+            }
+            Phase::Closing { .. } | Phase::Ended { .. } => Ok(Vec::new()),
+        }
+    }
+
+    fn funded(
+        &mut self,
+        pledges: &[(watershed_protocol::PaymentHash, Msat)],
+    ) -> Result<Vec<Effect>, Refusal> {
+        if self.phase != Phase::Funding {
+            return Ok(Vec::new());
+        }
+        self.phase = Phase::Preparing;
+        let mut effects = Vec::new();
+        for (hash, amount) in pledges {
+            add(&mut self.totals.pledged, *amount);
+            effects.push(Effect::Record(Box::new(Entry::Pledge {
+                run: self.id,
+                hash: *hash,
+                amount: *amount,
+            })));
+        }
+        effects.push(Effect::Prepare);
+        Ok(effects)
+    }
+
+    pub(super) fn join(&mut self, signer: PublicKey, join: &Join) -> Result<Vec<Effect>, Refusal> {
+        if matches!(self.phase, Phase::Closing { .. } | Phase::Ended { .. }) {
+            return Err(Refusal::Phase { phase: "over", what: "joining" });
+        }
+        if join.node.len() > 300 || join.node.parse::<NodeAddress>().is_err() {
+            return Err(Refusal::Range("the node address"));
+        }
+        let version = self.version;
+        let known = self.miners.get(&signer);
+        if known.is_none() && self.miners.len() >= 100_000 {
+            return Err(Refusal::Range("the number of miners"));
+        }
+        let same_node = known.is_some_and(|m| m.node == join.node);
+        let channel = if same_node { known.and_then(|m| m.channel.clone()) } else { None };
+        let settled = channel == Some(Ok(()));
+        let miner = Miner {
+            node: join.node.clone(),
+            tokens_per_second: join.tokens_per_second,
+            min_price: join.min_per_million_tokens,
+            active: true,
+            channel,
+            last: known.and_then(|m| m.last).filter(|_| !join.lost_state),
+            record: known.map_or((0, 0), |m| m.record),
+        };
+        self.miners.insert(signer, miner);
+        Ok(if settled { Vec::new() } else { vec![Effect::Channel { miner: signer, version }] })
+    }
+
+    fn hashes_late(&mut self, round: u32) -> Result<Vec<Effect>, Refusal> {
+        if self.round.as_ref().is_none_or(|r| r.number != round) {
+            return Ok(Vec::new());
+        }
+        let waits = |w: &super::Work| w.stage == WorkStage::Hashing && !w.hashes.is_empty();
+        let late: Vec<AssignmentId> = self.current().filter(|(_, w)| waits(w)).map(|(id, _)| *id).collect();
+        let mut effects = Vec::new();
+        for id in late {
+            effects.extend(self.make_offer(id)?);
+        }
+        Ok(effects)
+    }
+
+    /// The outcome of an effect that takes a task from one stage to the next.
+    fn outcome(
+        &mut self,
+        id: AssignmentId,
+        result: &Result<(), String>,
+        from: WorkStage,
+        to: WorkStage,
+        now: u64,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let version = self.version;
+        let Some(work) = self.works.get_mut(&id) else { return Ok(Vec::new()) };
+        work.version = version;
+        if work.stage != from {
+            return Ok(Vec::new());
+        }
+        let mut effects = match result {
+            Ok(()) => {
+                work.stage = to;
+                Vec::new()
+            }
+            Err(reason) => self.drop_work(id, reason),
+        };
+        effects.extend(self.advance(now, false));
+        Ok(effects)
+    }
+
+    fn confirmed(
+        &mut self,
+        id: AssignmentId,
+        result: &Result<(), String>,
+        now: u64,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let Some(work) = self.works.get(&id) else { return Ok(Vec::new()) };
+        if work.stage != WorkStage::Confirming {
+            return Ok(Vec::new());
+        }
+        let node = self.miners.get(&work.assignment.miner).and_then(|m| m.node.parse::<NodeAddress>().ok());
+        let node = node.and_then(|n| PublicKey::from_bytes(n.id.x_only_public_key().0.serialize()).ok());
+        let mut effects = Vec::new();
+        if let (Ok(()), Some(node)) = (result, node) {
+            let (assignment, lots) = (work.assignment.clone(), work.lots.clone());
+            effects.push(Effect::Record(Box::new(Entry::Assigned { assignment, lots, node })));
+        }
+        effects.extend(self.outcome(id, result, WorkStage::Confirming, WorkStage::Locked, now)?);
+        Ok(effects)
+    }
+
+    fn escrow_ended(
+        &mut self,
+        id: AssignmentId,
+        settled: Msat,
+        back: Msat,
+        now: u64,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let version = self.version;
+        let Some(work) = self.works.get_mut(&id).filter(|w| w.escrow_open) else { return Ok(Vec::new()) };
+        work.escrow_open = false;
+        work.ended = Some((settled, back));
+        work.version = version;
+        add(&mut self.totals.paid, settled);
+        add(&mut self.totals.back, back);
+        let mut effects = vec![Effect::Record(Box::new(Entry::Settled { assignment: id, settled, back }))];
+        if !matches!(work.stage, WorkStage::Revealed | WorkStage::Dropped { .. }) {
+            effects.extend(self.drop_work(id, "the lots are no longer locked"));
+            effects.extend(self.advance(now, false));
+        }
+        effects.extend(self.try_finish());
+        Ok(effects)
+    }
+
+    fn finished(&mut self, left: Msat) -> Result<Vec<Effect>, Refusal> {
+        let Phase::Closing { how, .. } = &self.phase else { return Ok(Vec::new()) };
+        let how = how.clone();
+        self.totals.left = left;
+        let Totals { pledged, paid, fees, .. } = self.totals;
+        self.phase = Phase::Ended { how: how.clone() };
+        Ok(vec![Effect::Record(Box::new(Entry::Ended { run: self.id, how, pledged, paid, fees, left }))])
+    }
+}

@@ -1,0 +1,119 @@
+//! What happens to a run.
+
+use serde::{Deserialize, Serialize};
+use watershed_protocol::market::{Message, Stepped};
+use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, PublicKey, Wire};
+
+/// A fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The operator opened the run; the signed specification.
+    Open {
+        /// Signed by the coordinator.
+        spec: Envelope,
+    },
+    /// The operator wants no further round.
+    Pause,
+    /// The operator goes on.
+    Resume,
+    /// The operator ends the run.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
+    /// The goal was reached and every pledge is taken.
+    Funded {
+        /// Payments.
+        #[serde(deserialize_with = "watershed_protocol::list")]
+        pledges: Vec<(PaymentHash, Msat)>,
+    },
+    /// The goal was not reached; everything went back.
+    Unfunded {
+        /// Why.
+        reason: String,
+    },
+    /// The first checkpoint is made.
+    Prepared(Stepped),
+    /// These miners are there; a round may begin.
+    Begin {
+        /// Who was heard of lately.
+        #[serde(deserialize_with = "watershed_protocol::list")]
+        live: Vec<PublicKey>,
+    },
+    /// A deadline passed: the stage of the round is over.
+    Deadline {
+        /// Which round.
+        round: u32,
+        /// Which deadline.
+        until: u64,
+    },
+    /// Half of the time for locking has passed: offers are made with the hashes there are.
+    HashesLate {
+        /// Which round.
+        round: u32,
+    },
+    /// A signed message.
+    Said {
+        /// Who signed.
+        signer: PublicKey,
+        /// What.
+        message: Message,
+        /// As it came.
+        envelope: Envelope,
+    },
+    /// A channel to a miner was looked after.
+    Channel {
+        /// Whose.
+        miner: PublicKey,
+        /// Whether it can hold a reward.
+        result: Result<(), String>,
+    },
+    /// The escrow was made.
+    Offered {
+        /// Which.
+        assignment: AssignmentId,
+        /// Whether.
+        result: Result<(), String>,
+    },
+    /// The lots were sent.
+    LockTried {
+        /// Which.
+        assignment: AssignmentId,
+        /// Whether.
+        result: Result<(), String>,
+    },
+    /// The miner's word was compared with our node.
+    Confirmed {
+        /// Which.
+        assignment: AssignmentId,
+        /// Whether it holds.
+        result: Result<(), String>,
+    },
+    /// No lot of an escrow is open any more.
+    EscrowEnded {
+        /// Which.
+        assignment: AssignmentId,
+        /// Paid.
+        settled: Msat,
+        /// Came back.
+        back: Msat,
+    },
+    /// The outer step.
+    Advanced {
+        /// Which round.
+        round: u32,
+        /// Its checkpoint.
+        result: Result<Stepped, String>,
+    },
+    /// The accounts are closed.
+    Finished {
+        /// For the sponsors.
+        left: Msat,
+    },
+}
+
+impl Wire for Event {
+    const NAME: &'static str = "watershed/coordinator-event";
+    const VERSION: u8 = 1;
+    const MAX_BYTES: usize = 2 << 20;
+}

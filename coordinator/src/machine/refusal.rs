@@ -1,0 +1,83 @@
+//! Why an event is not taken.
+
+use thiserror::Error;
+use watershed_protocol::market::SpecError;
+use watershed_protocol::{AssignmentId, EncodeError, PublicKey};
+
+/// A message that changes nothing. Each has a code that does not change.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum Refusal {
+    /// The specification.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// Something too long.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Not signed by whom it must be.
+    #[error("{0} may not say this")]
+    NotAllowed(PublicKey),
+    /// A miner that did not join.
+    #[error("{0} has not joined this run; send a join message first")]
+    NotJoined(PublicKey),
+    /// No such task.
+    #[error("there is no assignment {0} in this run, or it is over")]
+    NoAssignment(AssignmentId),
+    /// Not the right time.
+    #[error("the assignment is {stage}; {what} is not possible now")]
+    Stage {
+        /// Where it stands.
+        stage: String,
+        /// What was tried.
+        what: &'static str,
+    },
+    /// Not the right time for a run.
+    #[error("the run is {phase}; {what} is not possible now")]
+    Phase {
+        /// Where it stands.
+        phase: &'static str,
+        /// What was tried.
+        what: &'static str,
+    },
+    /// A second, different one.
+    #[error("{0} was sent before, with other content")]
+    Changed(&'static str),
+    /// A count that does not fit.
+    #[error("{what}: {found} were sent, {wanted} are needed")]
+    Count {
+        /// Of what.
+        what: &'static str,
+        /// Sent.
+        found: usize,
+        /// Needed.
+        wanted: usize,
+    },
+    /// Secrets that do not release the lots of the share.
+    #[error("the preimages are not those of the lots that make up the share")]
+    Preimages,
+    /// A verdict on something else.
+    #[error("the verdict is on another submission, or its windows were drawn from something else")]
+    OtherSubmission,
+    /// A number out of range.
+    #[error("{0} is out of range")]
+    Range(&'static str),
+}
+
+impl Refusal {
+    /// For programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Spec(_) => "bad-specification",
+            Self::Encode(_) => "too-long",
+            Self::NotAllowed(_) => "not-allowed",
+            Self::NotJoined(_) => "not-joined",
+            Self::NoAssignment(_) => "no-assignment",
+            Self::Stage { .. } => "wrong-stage",
+            Self::Phase { .. } => "wrong-phase",
+            Self::Changed(_) => "changed",
+            Self::Count { .. } => "wrong-count",
+            Self::Preimages => "wrong-preimages",
+            Self::OtherSubmission => "other-submission",
+            Self::Range(_) => "out-of-range",
+        }
+    }
+}

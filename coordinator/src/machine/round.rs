@@ -1,0 +1,266 @@
+//! Beginning, moving and ending rounds.
+
+use std::collections::BTreeMap;
+
+use watershed_protocol::data::{Split, WindowSpec};
+use watershed_protocol::market::{Assignment, FinalState, Stepped};
+use watershed_protocol::{AssignmentId, Msat, PublicKey, RoundNumber};
+
+use super::{Effect, Miner, Phase, Refusal, Round, Run, Stage, Work, WorkStage};
+
+impl Run {
+    /// How many batches at once a miner is given: as many as it does in half of the time. None if it is too slow, or wants
+    /// more than is paid.
+    pub(super) fn size_for(&self, miner: &Miner) -> Option<u32> {
+        let spec = &self.spec;
+        let tokens = u64::from(spec.inner.steps)
+            .saturating_mul(u64::from(spec.inner.batch))
+            .saturating_mul(u64::from(spec.data.sequence_length));
+        let price = u128::from(spec.reward.per_assignment.msat()) * 1_000_000;
+        if price < u128::from(miner.min_price.msat()) * u128::from(tokens) {
+            return None;
+        }
+        let able = u64::from(miner.tokens_per_second).saturating_mul(u64::from(spec.rounds.train_seconds));
+        if able < tokens {
+            return None;
+        }
+        let mut size = 1;
+        while size * 2 <= spec.rounds.max_size && able / 2 >= tokens.saturating_mul(u64::from(size) * 2) {
+            size *= 2;
+        }
+        Some(size)
+    }
+
+    pub(super) fn begin(&mut self, live: &[PublicKey], now: u64) -> Result<Vec<Effect>, Refusal> {
+        if self.round.is_some() || self.paused || self.phase != Phase::Running {
+            return Err(Refusal::Phase { phase: "busy", what: "beginning a round" });
+        }
+        let mut able: Vec<(PublicKey, Miner, u32)> = live
+            .iter()
+            .filter(|key| self.is_able(key))
+            .filter_map(|key| {
+                let miner = self.miners.get(key)?;
+                Some((*key, miner.clone(), self.size_for(miner)?))
+            })
+            .collect();
+        // Of more than are needed: those with the better record, of equal record the cheaper ones.
+        able.sort_by_key(|(key, m, _)| {
+            (m.record.1.saturating_mul(8).saturating_sub(m.record.0), m.min_price, *key)
+        });
+        able.dedup_by_key(|(key, ..)| *key);
+        able.truncate(self.spec.rounds.max_miners as usize);
+        // By key from here on: who gets which text must not depend on who came first.
+        able.sort_by_key(|(key, ..)| *key);
+        let number = self.next_round;
+        let Some(checkpoint) = self.checkpoint().map(|c| c.checkpoint) else {
+            return Err(Refusal::Phase { phase: "without checkpoint", what: "beginning a round" });
+        };
+        let until = now.saturating_add(u64::from(self.spec.rounds.lock_seconds));
+        for (key, miner, size) in able {
+            let batch = self.spec.inner.batch * size;
+            let sequences = batch.saturating_mul(self.spec.inner.steps);
+            let window = WindowSpec {
+                shards: self.spec.data.shards,
+                split: Split::Train,
+                mixture: self.spec.data.mixture,
+                seed: self.spec.seed,
+                sequence_length: self.spec.data.sequence_length,
+                first: self.next_sequence,
+                sequences,
+                max_epochs: self.spec.data.max_epochs,
+            };
+            self.next_sequence += u64::from(sequences);
+            let reward = self.spec.reward.per_assignment.checked_mul(u64::from(size));
+            let assignment = Assignment {
+                run: self.id,
+                round: RoundNumber(number),
+                miner: key,
+                checkpoint,
+                previous: miner.last,
+                window,
+                batch,
+                reward: reward.ok_or(Refusal::Range("the reward"))?,
+            };
+            let id = assignment.id()?;
+            let work = Work {
+                assignment,
+                stage: WorkStage::Hashing,
+                version: self.version,
+                hashes: BTreeMap::new(),
+                lots: Vec::new(),
+                commitment: None,
+                reveal: None,
+                openings: BTreeMap::new(),
+                opened: BTreeMap::new(),
+                verdicts: BTreeMap::new(),
+                judged: false,
+                escrow_open: false,
+                ended: None,
+                receipts: false,
+            };
+            self.works.insert(id, work);
+        }
+        self.round = Some(Round { number, stage: Stage::Locking, until, began: now });
+        Ok(Vec::new())
+    }
+
+    /// Drops a task from its round.
+    pub(super) fn drop_work(&mut self, id: AssignmentId, reason: &str) -> Vec<Effect> {
+        let version = self.version;
+        let Some(work) = self.works.get_mut(&id) else { return Vec::new() };
+        let withdraw = matches!(work.stage, WorkStage::Offering | WorkStage::Offered);
+        work.stage = WorkStage::Dropped { reason: reason.to_owned() };
+        work.version = version;
+        if withdraw { vec![Effect::Withdraw { assignment: id }] } else { Vec::new() }
+    }
+
+    /// Goes to the next stage if nobody has to be waited for; `over` if the time is up.
+    pub(super) fn advance(&mut self, now: u64, over: bool) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let mut over = over;
+        while let Some(round) = self.round.clone() {
+            let behind = |stage: Stage, w: &Work| match (&w.stage, stage) {
+                (WorkStage::Dropped { .. }, _) => false,
+                (s, Stage::Locking) => !matches!(s, WorkStage::Locked | WorkStage::Committed),
+                (s, Stage::Training) => *s != WorkStage::Committed,
+                (s, Stage::Revealing) => *s != WorkStage::Revealed,
+                (_, Stage::Judging) => w.verdicts.len() < w.holders().len(),
+                (_, Stage::Stepping) => true,
+            };
+            let late: Vec<AssignmentId> =
+                self.current().filter(|(_, w)| behind(round.stage, w)).map(|(id, _)| *id).collect();
+            if round.stage == Stage::Stepping || (!late.is_empty() && !over) {
+                break;
+            }
+            over = false;
+            let reason = match round.stage {
+                Stage::Locking => "the reward was not locked in time",
+                Stage::Training => "no commitment came in time",
+                Stage::Revealing => "the work was not shown in time",
+                Stage::Judging | Stage::Stepping => "",
+            };
+            if !reason.is_empty() {
+                for id in late {
+                    effects.extend(self.drop_work(id, reason));
+                }
+            }
+            let (stage, seconds) = match round.stage {
+                Stage::Locking => (Stage::Training, self.spec.rounds.train_seconds),
+                Stage::Training => (Stage::Revealing, self.spec.rounds.reveal_seconds),
+                Stage::Revealing => (Stage::Judging, self.spec.rounds.verdict_seconds),
+                Stage::Judging | Stage::Stepping => (Stage::Stepping, 0),
+            };
+            let anybody = self.current().any(|(_, w)| !matches!(w.stage, WorkStage::Dropped { .. }));
+            let until = now.saturating_add(u64::from(seconds));
+            self.round = Some(Round { stage, until, ..round });
+            self.touch_current();
+            if !anybody {
+                // Nobody is left: a round in which nobody was even paid does not count.
+                effects.extend(self.end_round(round.stage != Stage::Locking));
+            } else if stage == Stage::Stepping {
+                effects.extend(self.step());
+            }
+        }
+        effects
+    }
+
+    fn touch_current(&mut self) {
+        let (version, number) = (self.version, self.round.as_ref().map(|r| r.number));
+        for work in self.works.values_mut().filter(|w| Some(w.assignment.round.0) == number) {
+            work.version = version;
+        }
+    }
+
+    /// Asks for the outer step, or ends the round without one.
+    fn step(&mut self) -> Vec<Effect> {
+        let accepted: Vec<AssignmentId> =
+            self.current().filter(|(_, w)| w.is_accepted()).map(|(id, _)| *id).collect();
+        match &self.round {
+            Some(round) if accepted.len() >= self.spec.rounds.min_accepted as usize => {
+                vec![Effect::Step { round: round.number, accepted, version: self.version }]
+            }
+            _ => self.end_round(true),
+        }
+    }
+
+    /// The outer step is done.
+    pub(super) fn advanced(&mut self, stepped: Stepped) -> Vec<Effect> {
+        self.trouble = None;
+        self.checkpoints.push(stepped.clone());
+        let mut effects =
+            vec![Effect::Record(Box::new(watershed_protocol::market::Entry::Checkpoint(stepped)))];
+        effects.extend(self.end_round(true));
+        effects
+    }
+
+    /// Ends the round; `counts` if it is one of those that were announced.
+    pub(super) fn end_round(&mut self, counts: bool) -> Vec<Effect> {
+        let Some(round) = self.round.take() else { return Vec::new() };
+        let stepped = self.checkpoints.last().is_some_and(|c| c.round.0 == round.number + 1);
+        let version = self.version;
+        for (id, work) in &mut self.works {
+            if work.assignment.round.0 != round.number || work.judged {
+                continue;
+            }
+            work.judged = true;
+            work.version = version;
+            let Some(miner) = self.miners.get_mut(&work.assignment.miner) else { continue };
+            if work.is_accepted() {
+                miner.record.0 += 1;
+                self.totals.accepted += 1;
+            } else if work.commitment.is_some() && !work.verdicts.is_empty() {
+                miner.record.1 += 1;
+                self.totals.rejected += 1;
+            }
+            // Whoever was paid for work carries its state on, whether or not there was a step.
+            if work.is_accepted() && (stepped || counts) {
+                miner.last = Some(*id);
+            }
+        }
+        if counts {
+            self.next_round += 1;
+        }
+        self.forget();
+        if let Some(reason) = self.cancelled.clone() {
+            return self.close(FinalState::Cancelled { reason });
+        }
+        if self.next_round >= self.spec.rounds.count {
+            return self.close(FinalState::Finished);
+        }
+        Vec::new()
+    }
+
+    /// Lets go of tasks that nobody needs: ended, older than the last round, and not carried on by their miner.
+    fn forget(&mut self) {
+        let kept: Vec<AssignmentId> = self.miners.values().filter_map(|m| m.last).collect();
+        let recent = self.next_round.saturating_sub(1);
+        self.works.retain(|id, w| {
+            w.escrow_open || !w.judged || w.assignment.round.0 >= recent || kept.contains(id)
+        });
+    }
+
+    /// No more rounds.
+    pub(super) fn close(&mut self, how: FinalState) -> Vec<Effect> {
+        self.phase = Phase::Closing { how, finishing: false };
+        self.try_finish()
+    }
+
+    /// Closes the accounts when no escrow is open.
+    pub(super) fn try_finish(&mut self) -> Vec<Effect> {
+        if self.works.values().any(|w| w.escrow_open) {
+            return Vec::new();
+        }
+        match &mut self.phase {
+            Phase::Closing { finishing, .. } if !*finishing => {
+                *finishing = true;
+                vec![Effect::Finish]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Adds what cannot overflow in practice; a sum that would is kept at its largest.
+pub(super) fn add(sum: &mut Msat, more: Msat) {
+    *sum = sum.checked_add(more).unwrap_or(Msat::new(u64::MAX));
+}

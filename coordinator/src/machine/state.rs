@@ -1,0 +1,249 @@
+//! The state of a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use watershed_protocol::market::{
+    Assignment, Commitment, FinalState, Opened, Opening, Outcome, Reveal, RunSpec, Score, Stepped,
+    TermsOffered,
+};
+use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, PublicKey, RunId};
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "phase")]
+pub enum Phase {
+    /// Pledges are collected.
+    Funding,
+    /// The first checkpoint is made.
+    Preparing,
+    /// Rounds.
+    Running,
+    /// No more rounds; escrows are waited for.
+    Closing {
+        /// How it will end.
+        how: FinalState,
+        /// Whether the accounts are being closed.
+        finishing: bool,
+    },
+    /// Over.
+    Ended {
+        /// How.
+        how: FinalState,
+    },
+}
+
+/// What a round is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Rewards are offered and locked.
+    Locking,
+    /// Miners train.
+    Training,
+    /// Miners show what they committed to.
+    Revealing,
+    /// Validators check.
+    Judging,
+    /// The next checkpoint is computed.
+    Stepping,
+}
+
+/// The round under way.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Round {
+    /// Its number.
+    pub number: u32,
+    /// What it is doing.
+    pub stage: Stage,
+    /// When the stage ends, in seconds since 1970.
+    pub until: u64,
+    /// When it began.
+    pub began: u64,
+}
+
+/// A miner.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Miner {
+    /// Its node, `<66 hex digits>@host:port`.
+    pub node: String,
+    /// As it measured itself.
+    pub tokens_per_second: u32,
+    /// The least it works for, per million tokens.
+    pub min_price: Msat,
+    /// Whether it wants work.
+    pub active: bool,
+    /// Whether there is a channel; otherwise why not.
+    pub channel: Option<Result<(), String>>,
+    /// The assignment whose state it carries.
+    pub last: Option<AssignmentId>,
+    /// Submissions that were accepted and that were not.
+    pub record: (u32, u32),
+}
+
+/// Where one task stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "stage")]
+pub enum WorkStage {
+    /// Validators are asked for payment hashes.
+    Hashing,
+    /// The escrow is being made.
+    Offering,
+    /// The miner has the terms.
+    Offered,
+    /// The lots are being paid.
+    Locking,
+    /// They were sent.
+    Paid,
+    /// The miner's word that it holds them is being checked.
+    Confirming,
+    /// The miner holds its reward.
+    Locked,
+    /// The miner is bound to a result.
+    Committed,
+    /// The result is here.
+    Revealed,
+    /// It takes no further part in the round.
+    Dropped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A verdict as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerdictKept {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Losses.
+    pub score: Option<Score>,
+    /// As it was signed.
+    #[serde(skip)]
+    pub envelope: Envelope,
+}
+
+/// One task with everything that came of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Work {
+    /// The task.
+    pub assignment: Assignment,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub stage: WorkStage,
+    /// Changes with every event that concerns it.
+    pub version: u64,
+    /// Payment hashes by validator.
+    pub hashes: BTreeMap<PublicKey, Vec<PaymentHash>>,
+    /// Offered lots.
+    pub lots: Vec<TermsOffered>,
+    /// What the miner bound itself to.
+    pub commitment: Option<Commitment>,
+    /// What it showed.
+    pub reveal: Option<Reveal>,
+    /// What validators asked for.
+    pub openings: BTreeMap<PublicKey, Opening>,
+    /// What the miner answered.
+    pub opened: BTreeMap<PublicKey, Opened>,
+    /// What validators found.
+    pub verdicts: BTreeMap<PublicKey, VerdictKept>,
+    /// Whether no further verdict is taken.
+    pub judged: bool,
+    /// Whether the escrow was paid and has not ended.
+    pub escrow_open: bool,
+    /// Paid and come back, once the escrow has ended.
+    pub ended: Option<(Msat, Msat)>,
+    /// Whether receipts are in the record.
+    pub receipts: bool,
+}
+
+impl Work {
+    /// Whether it is counted in: somebody says that it is right and nobody that it is wrong.
+    pub fn is_accepted(&self) -> bool {
+        let earned = |v: &VerdictKept| matches!(v.outcome, Outcome::Earned { .. });
+        self.stage == WorkStage::Revealed && !self.verdicts.is_empty() && self.verdicts.values().all(earned)
+    }
+
+    /// Validators that hold secrets of its lots.
+    pub fn holders(&self) -> BTreeSet<PublicKey> {
+        self.lots.iter().map(|l| l.validator).collect()
+    }
+}
+
+/// Sums over a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Taken from sponsors.
+    pub pledged: Msat,
+    /// Locked at any time.
+    pub locked: Msat,
+    /// Paid to miners.
+    pub paid: Msat,
+    /// Come back from escrows.
+    pub back: Msat,
+    /// Paid for verdicts.
+    pub fees: Msat,
+    /// Left at the end.
+    pub left: Msat,
+    /// Submissions accepted.
+    pub accepted: u32,
+    /// Submissions rejected by a verdict.
+    pub rejected: u32,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Run {
+    /// Its name.
+    pub id: RunId,
+    /// What it is.
+    pub spec: RunSpec,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// Whether no round is begun.
+    pub paused: bool,
+    /// Whether it ends with this round, and why.
+    pub cancelled: Option<String>,
+    /// Everybody who joined.
+    pub miners: BTreeMap<PublicKey, Miner>,
+    /// Tasks of this round, and those before that are still needed.
+    pub works: BTreeMap<AssignmentId, Work>,
+    /// The round under way.
+    pub round: Option<Round>,
+    /// Number of the next round.
+    pub next_round: u32,
+    /// First sequence that nobody was given.
+    pub next_sequence: u64,
+    /// Checkpoints from the first on.
+    pub checkpoints: Vec<Stepped>,
+    /// Sums.
+    pub totals: Totals,
+    /// Changes with every event.
+    pub version: u64,
+    /// Why the last outer step failed, if it did.
+    pub trouble: Option<String>,
+}
+
+impl Run {
+    /// The newest checkpoint.
+    pub fn checkpoint(&self) -> Option<&Stepped> {
+        self.checkpoints.last()
+    }
+
+    /// Whether a member of the committee.
+    pub fn is_validator(&self, key: &PublicKey) -> bool {
+        self.spec.committee.iter().any(|m| m.key == *key)
+    }
+
+    /// Tasks of the round under way.
+    pub fn current(&self) -> impl Iterator<Item = (&AssignmentId, &Work)> {
+        let number = self.round.as_ref().map(|r| r.number);
+        self.works.iter().filter(move |(_, w)| Some(w.assignment.round.0) == number && !w.judged)
+    }
+
+    /// A miner's newest task.
+    pub fn work_of(&self, miner: &PublicKey) -> Option<(&AssignmentId, &Work)> {
+        let of = self.works.iter().filter(|(_, w)| w.assignment.miner == *miner);
+        of.max_by_key(|(_, w)| (w.assignment.round, w.assignment.window.first))
+    }
+}

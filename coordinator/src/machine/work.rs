@@ -1,0 +1,356 @@
+//! Messages about one task.
+
+use watershed_payments::escrow::{earned, split};
+use watershed_protocol::market::{
+    Commitment, Entry, Fault, Message, Opened, Opening, Outcome, Reveal, TermsOffered, Verdict,
+};
+use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, PublicKey, SubmissionId};
+
+use super::{Effect, Refusal, Run, Stage, VerdictKept, Work, WorkStage};
+
+/// Longest reason that is kept.
+const REASON: usize = 200;
+
+fn short(text: &str) -> String {
+    text.chars().take(REASON).collect()
+}
+
+fn wrong(work: &Work, what: &'static str) -> Refusal {
+    let stage = match &work.stage {
+        WorkStage::Dropped { reason } => format!("out of the round ({reason})"),
+        other => format!("{other:?}").to_lowercase(),
+    };
+    Refusal::Stage { stage, what }
+}
+
+impl Run {
+    fn work(&mut self, id: AssignmentId) -> Result<&mut Work, Refusal> {
+        self.works.get_mut(&id).ok_or(Refusal::NoAssignment(id))
+    }
+
+    fn own(&mut self, id: AssignmentId, signer: PublicKey) -> Result<&mut Work, Refusal> {
+        let work = self.work(id)?;
+        if work.assignment.miner == signer { Ok(work) } else { Err(Refusal::NotAllowed(signer)) }
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        self.round.as_ref().map(|r| r.stage)
+    }
+
+    pub(super) fn said(
+        &mut self,
+        signer: PublicKey,
+        message: &Message,
+        envelope: &Envelope,
+        now: u64,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let mut effects = match message {
+            Message::Join(join) => return self.join(signer, join),
+            Message::Leave { .. } => {
+                let miner = self.miners.get_mut(&signer).ok_or(Refusal::NotJoined(signer))?;
+                miner.active = false;
+                Vec::new()
+            }
+            Message::Hashes { assignment, hashes } => self.hashes(*assignment, signer, hashes)?,
+            Message::Accept { assignment, invoices } => self.accept(*assignment, signer, invoices)?,
+            Message::Locked { assignment, reports } => self.locked(*assignment, signer, reports)?,
+            Message::Decline { assignment, reason } => self.decline(*assignment, signer, reason)?,
+            Message::Commit(commitment) => self.commit(commitment, signer, envelope)?,
+            Message::Reveal(reveal) => self.reveal(reveal, signer, envelope)?,
+            Message::Open(opening) => self.open(opening, signer)?,
+            Message::Opened(opened) => self.opened(opened, signer)?,
+            Message::Verdict(verdict) => self.verdict(verdict, signer, envelope)?,
+            Message::Receipts { assignment, receipts } => {
+                let work = self.own(*assignment, signer)?;
+                if work.receipts || receipts.is_empty() {
+                    return Ok(Vec::new());
+                }
+                work.receipts = true;
+                vec![record(envelope)]
+            }
+        };
+        let version = self.version;
+        if let Some(work) = message_subject(message).and_then(|id| self.works.get_mut(&id)) {
+            work.version = version;
+        }
+        effects.extend(self.advance(now, false));
+        Ok(effects)
+    }
+
+    fn hashes(
+        &mut self,
+        id: AssignmentId,
+        signer: PublicKey,
+        hashes: &[PaymentHash],
+    ) -> Result<Vec<Effect>, Refusal> {
+        if !self.is_validator(&signer) {
+            return Err(Refusal::NotAllowed(signer));
+        }
+        let (tiers, members) = (self.spec.reward.tiers as usize, self.spec.committee.len());
+        let work = self.work(id)?;
+        if let Some(known) = work.hashes.get(&signer) {
+            return if known == hashes { Ok(Vec::new()) } else { Err(Refusal::Changed("hashes")) };
+        }
+        if work.stage != WorkStage::Hashing {
+            return Err(wrong(work, "giving hashes"));
+        }
+        if hashes.len() != tiers {
+            return Err(Refusal::Count { what: "payment hashes", found: hashes.len(), wanted: tiers });
+        }
+        let mut all: Vec<PaymentHash> = work.hashes.values().flatten().chain(hashes).copied().collect();
+        all.sort_unstable();
+        if all.windows(2).any(|w| w[0] == w[1]) {
+            return Err(Refusal::Changed("a payment hash of another lot"));
+        }
+        work.hashes.insert(signer, hashes.to_vec());
+        if work.hashes.len() == members { self.make_offer(id) } else { Ok(Vec::new()) }
+    }
+
+    /// Cuts the reward among the validators that gave hashes.
+    pub(super) fn make_offer(&mut self, id: AssignmentId) -> Result<Vec<Effect>, Refusal> {
+        let tiers = self.spec.reward.tiers;
+        let work = self.work(id)?;
+        let parts = split(work.assignment.reward, work.hashes.len(), tiers)
+            .map_err(|_| Refusal::Range("the reward for so many lots"))?;
+        let mut lots = Vec::new();
+        for ((validator, hashes), amounts) in work.hashes.iter().zip(&parts) {
+            for (tier, (hash, amount)) in (0..).zip(hashes.iter().zip(amounts)) {
+                lots.push(TermsOffered { validator: *validator, tier, hash: *hash, amount: *amount });
+            }
+        }
+        work.lots = lots;
+        work.stage = WorkStage::Offering;
+        Ok(vec![Effect::Offer { assignment: id }])
+    }
+
+    fn accept(
+        &mut self,
+        id: AssignmentId,
+        signer: PublicKey,
+        invoices: &[String],
+    ) -> Result<Vec<Effect>, Refusal> {
+        let work = self.own(id, signer)?;
+        match work.stage {
+            WorkStage::Offered if invoices.len() == work.lots.len() => {
+                work.stage = WorkStage::Locking;
+                work.escrow_open = true;
+                let amount = work.assignment.reward;
+                super::round::add(&mut self.totals.locked, amount);
+                let lock = Effect::Lock { assignment: id, invoices: invoices.to_vec() };
+                Ok(vec![lock, Effect::Watch { assignment: id }])
+            }
+            WorkStage::Offered => {
+                Err(Refusal::Count { what: "invoices", found: invoices.len(), wanted: work.lots.len() })
+            }
+            WorkStage::Hashing | WorkStage::Offering | WorkStage::Dropped { .. } => {
+                Err(wrong(work, "accepting"))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn locked(
+        &mut self,
+        id: AssignmentId,
+        signer: PublicKey,
+        reports: &[(PaymentHash, u32)],
+    ) -> Result<Vec<Effect>, Refusal> {
+        let work = self.own(id, signer)?;
+        match work.stage {
+            WorkStage::Locking => Err(wrong(work, "reporting locked lots")),
+            WorkStage::Paid => {
+                let mut reported: Vec<_> = reports.iter().map(|(hash, _)| *hash).collect();
+                let mut wanted: Vec<_> = work.lots.iter().map(|l| l.hash).collect();
+                reported.sort_unstable();
+                wanted.sort_unstable();
+                if reported != wanted {
+                    return Err(Refusal::Count {
+                        what: "lots reported as locked",
+                        found: reports.len(),
+                        wanted: work.lots.len(),
+                    });
+                }
+                work.stage = WorkStage::Confirming;
+                Ok(vec![Effect::Confirm { assignment: id, reports: reports.to_vec() }])
+            }
+            WorkStage::Hashing | WorkStage::Offering | WorkStage::Offered | WorkStage::Dropped { .. } => {
+                Err(wrong(work, "reporting locked lots"))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn decline(&mut self, id: AssignmentId, signer: PublicKey, reason: &str) -> Result<Vec<Effect>, Refusal> {
+        let work = self.own(id, signer)?;
+        match work.stage {
+            WorkStage::Committed | WorkStage::Revealed => Err(wrong(work, "declining")),
+            WorkStage::Dropped { .. } => Ok(Vec::new()),
+            _ => Ok(self.drop_work(id, &format!("the miner declined: {}", short(reason)))),
+        }
+    }
+
+    fn commit(
+        &mut self,
+        commitment: &Commitment,
+        signer: PublicKey,
+        envelope: &Envelope,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let stage = self.stage();
+        let work = self.own(commitment.assignment, signer)?;
+        if let Some(known) = &work.commitment {
+            return if known == commitment { Ok(Vec::new()) } else { Err(Refusal::Changed("a commitment")) };
+        }
+        if work.stage != WorkStage::Locked
+            || !matches!(stage, Some(Stage::Locking | Stage::Training))
+            || work.judged
+        {
+            return Err(wrong(work, "committing"));
+        }
+        work.commitment = Some(commitment.clone());
+        work.stage = WorkStage::Committed;
+        Ok(vec![record(envelope)])
+    }
+
+    fn reveal(
+        &mut self,
+        reveal: &Reveal,
+        signer: PublicKey,
+        envelope: &Envelope,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let (stage, steps) = (self.stage(), self.spec.inner.steps as usize);
+        let work = self.own(reveal.assignment, signer)?;
+        if let Some(known) = &work.reveal {
+            return if known == reveal { Ok(Vec::new()) } else { Err(Refusal::Changed("the work")) };
+        }
+        if work.stage != WorkStage::Committed || stage != Some(Stage::Revealing) || work.judged {
+            return Err(wrong(work, "showing the work"));
+        }
+        if reveal.steps.len() != steps {
+            return Err(Refusal::Count { what: "inner steps", found: reveal.steps.len(), wanted: steps });
+        }
+        work.reveal = Some(reveal.clone());
+        work.stage = WorkStage::Revealed;
+        Ok(vec![record(envelope)])
+    }
+
+    fn open(&mut self, opening: &Opening, signer: PublicKey) -> Result<Vec<Effect>, Refusal> {
+        let (stage, steps, chunks) = (self.stage(), self.spec.inner.steps, self.spec.checks.chunks as usize);
+        let work = self.work(opening.assignment)?;
+        if !work.holders().contains(&signer) {
+            return Err(Refusal::NotAllowed(signer));
+        }
+        if let Some(known) = work.openings.get(&signer) {
+            return if known == opening { Ok(Vec::new()) } else { Err(Refusal::Changed("what to open")) };
+        }
+        if work.stage != WorkStage::Revealed || stage != Some(Stage::Judging) || work.judged {
+            return Err(wrong(work, "asking for openings"));
+        }
+        if opening.step >= steps {
+            return Err(Refusal::Range("the step"));
+        }
+        if opening.chunks.len() > chunks {
+            return Err(Refusal::Count { what: "chunks", found: opening.chunks.len(), wanted: chunks });
+        }
+        work.openings.insert(signer, opening.clone());
+        Ok(Vec::new())
+    }
+
+    fn opened(&mut self, opened: &Opened, signer: PublicKey) -> Result<Vec<Effect>, Refusal> {
+        let work = self.own(opened.assignment, signer)?;
+        match work.openings.get(&opened.validator) {
+            Some(asked) if asked.step == opened.step => {}
+            _ => return Err(wrong(work, "opening what nobody asked for")),
+        }
+        if let Some(known) = work.opened.get(&opened.validator) {
+            return if known == opened { Ok(Vec::new()) } else { Err(Refusal::Changed("an opening")) };
+        }
+        if work.judged {
+            return Err(wrong(work, "opening"));
+        }
+        work.opened.insert(opened.validator, opened.clone());
+        Ok(Vec::new())
+    }
+
+    /// What the scores of the round under way are drawn from; none before the last reveal.
+    pub fn randomness(&self) -> Option<watershed_protocol::Digest> {
+        let round = self.round.as_ref().filter(|r| matches!(r.stage, Stage::Judging | Stage::Stepping))?;
+        let revealed = self.current().filter(|(_, w)| w.stage == WorkStage::Revealed);
+        let mut submissions: Vec<SubmissionId> =
+            revealed.filter_map(|(_, w)| w.commitment.as_ref().map(|c| c.submission)).collect();
+        let number = watershed_protocol::RoundNumber(round.number);
+        Some(Verdict::randomness(self.id, number, &mut submissions))
+    }
+
+    fn verdict(
+        &mut self,
+        verdict: &Verdict,
+        signer: PublicKey,
+        envelope: &Envelope,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let (stage, randomness) = (self.stage(), self.randomness());
+        let (tiers, fee) = (self.spec.reward.tiers, self.spec.reward.verdict_fee);
+        let id = verdict.assignment;
+        let work = self.work(id)?;
+        if !work.holders().contains(&signer) {
+            return Err(Refusal::NotAllowed(signer));
+        }
+        if let Some(known) = work.verdicts.get(&signer) {
+            let same = known.outcome == verdict.outcome;
+            return if same { Ok(Vec::new()) } else { Err(Refusal::Changed("a verdict")) };
+        }
+        if work.stage != WorkStage::Revealed || stage != Some(Stage::Judging) || work.judged {
+            return Err(wrong(work, "judging"));
+        }
+        let submission = work.commitment.as_ref().map(|c| c.submission);
+        if submission != Some(verdict.submission) || randomness != Some(verdict.randomness) {
+            return Err(Refusal::OtherSubmission);
+        }
+        match &verdict.outcome {
+            Outcome::Earned { share, preimages } => {
+                let paid = earned(tiers, *share).map_err(|_| Refusal::Range("the share"))?;
+                let lots = work.lots.iter().filter(|l| l.validator == signer);
+                let wanted = lots.zip(paid).filter(|(_, paid)| *paid).map(|(lot, _)| lot.hash);
+                if !wanted.eq(preimages.iter().map(|p| p.hash())) {
+                    return Err(Refusal::Preimages);
+                }
+            }
+            Outcome::Rejected(Fault::Undecodable(text)) if text.len() > 4 * REASON => {
+                return Err(Refusal::Range("the reason"));
+            }
+            Outcome::Rejected(_) => {}
+        }
+        let kept = VerdictKept {
+            outcome: verdict.outcome.clone(),
+            score: verdict.score,
+            envelope: envelope.clone(),
+        };
+        work.verdicts.insert(signer, kept);
+        let mut effects = vec![record(envelope)];
+        if fee > Msat::ZERO {
+            super::round::add(&mut self.totals.fees, fee);
+            effects.push(Effect::Fee { assignment: id, validator: signer });
+        }
+        Ok(effects)
+    }
+}
+
+fn record(envelope: &Envelope) -> Effect {
+    Effect::Record(Box::new(Entry::Message { envelope: envelope.clone() }))
+}
+
+/// The task that a message is about.
+pub(super) fn message_subject(message: &Message) -> Option<AssignmentId> {
+    match message {
+        Message::Join(_) | Message::Leave { .. } => None,
+        Message::Hashes { assignment, .. }
+        | Message::Accept { assignment, .. }
+        | Message::Locked { assignment, .. }
+        | Message::Decline { assignment, .. }
+        | Message::Receipts { assignment, .. } => Some(*assignment),
+        Message::Commit(c) => Some(c.assignment),
+        Message::Reveal(r) => Some(r.assignment),
+        Message::Open(o) => Some(o.assignment),
+        Message::Opened(o) => Some(o.assignment),
+        Message::Verdict(v) => Some(v.assignment),
+    }
+}

@@ -1,0 +1,137 @@
+//! What a validator says of a submission.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::hash::{Digest, Domain, TaggedHasher};
+use crate::id::{AssignmentId, RoundNumber, RunId, SubmissionId};
+use crate::payment::Preimage;
+
+/// What is wrong with a submission. Every one can be shown by computing again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// The upload is not what was committed.
+    #[error("the submission is not the one that was committed")]
+    OtherSubmission,
+    /// The steps are not what was committed.
+    #[error("the trajectory is not the one that was committed")]
+    OtherTrajectory,
+    /// Not the right number of steps.
+    #[error("there are {0} inner steps, which is not what was assigned")]
+    StepCount(u32),
+    /// Not a pseudo-gradient of this model.
+    #[error("the submission cannot be decoded: {0}")]
+    Undecodable(String),
+    /// The start is not the checkpoint with the moments that were carried.
+    #[error("the work did not start from the checkpoint and the committed moments")]
+    Start,
+    /// A replayed step led elsewhere.
+    #[error("replaying inner step {step} gives another state")]
+    Replay {
+        /// From 0.
+        step: u32,
+    },
+    /// The opened state is not the committed one.
+    #[error("the state before inner step {step} is not the one that was committed")]
+    State {
+        /// From 0.
+        step: u32,
+    },
+    /// An opened chunk is not what was committed.
+    #[error("chunk {chunk}: {what} is not what was committed")]
+    ChunkOpening {
+        /// Which.
+        chunk: u64,
+        /// Which of its parts.
+        what: String,
+    },
+    /// Compressing a chunk again gives something else.
+    #[error("compressing chunk {chunk} again gives {what} that was not committed")]
+    Compression {
+        /// Which.
+        chunk: u64,
+        /// Which of its results.
+        what: String,
+    },
+    /// The moments are not what the last state gives.
+    #[error("the carried moments of chunk {chunk} are not those of the last state")]
+    Moments {
+        /// Which.
+        chunk: u64,
+    },
+    /// Nothing came.
+    #[error("the miner did not open what was asked for")]
+    NoAnswer,
+}
+
+/// Losses before and after applying a pseudo-gradient alone, as bits of f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Score {
+    /// On part of the miner's window, before.
+    pub own_before: u32,
+    /// On part of the miner's window, after.
+    pub own_after: u32,
+    /// On text that no miner was given, before.
+    pub unseen_before: u32,
+    /// On text that no miner was given, after.
+    pub unseen_after: u32,
+}
+
+impl Score {
+    /// Loss reduction: the smaller of the two, so that neither memorising nor chance counts.
+    pub fn gain(&self) -> f32 {
+        let gain = |before, after| f32::from_bits(before) - f32::from_bits(after);
+        gain(self.own_before, self.own_after).min(gain(self.unseen_before, self.unseen_after))
+    }
+}
+
+/// What comes of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The work is what it should be.
+    Earned {
+        /// Steps of `2^tiers - 1` that are paid.
+        share: u32,
+        /// Secrets of the lots that make up the share.
+        #[serde(deserialize_with = "crate::codec::list")]
+        preimages: Vec<Preimage>,
+    },
+    /// It is not.
+    Rejected(Fault),
+}
+
+/// A signed verdict; whoever signs a wrong one has signed the proof of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The task.
+    pub assignment: AssignmentId,
+    /// The submission that was checked.
+    pub submission: SubmissionId,
+    /// What its windows were drawn from; see [`Verdict::randomness`].
+    pub randomness: Digest,
+    /// Step that was replayed.
+    pub step: Option<u32>,
+    /// Chunks that were compressed again.
+    #[serde(deserialize_with = "crate::codec::list")]
+    pub chunks: Vec<u64>,
+    /// Losses; none if the submission could not be applied.
+    pub score: Option<Score>,
+    /// What comes of it.
+    pub outcome: Outcome,
+}
+
+impl Verdict {
+    /// What the windows of a round's scores are drawn from: nobody knows it before the last commitment.
+    pub fn randomness(run: RunId, round: RoundNumber, submissions: &mut [SubmissionId]) -> Digest {
+        submissions.sort_unstable();
+        let mut hasher = TaggedHasher::new(Domain::Randomness);
+        hasher.update(&run.to_bytes());
+        hasher.update(&round.0.to_le_bytes());
+        for submission in submissions {
+            hasher.update(&submission.to_bytes());
+        }
+        hasher.finish()
+    }
+}

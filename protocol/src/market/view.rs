@@ -1,0 +1,211 @@
+//! What a coordinator's API shows, as JSON. Envelopes are base64 of their encoding.
+
+use serde::{Deserialize, Serialize};
+
+use super::assignment::{Assignment, Commitment, Opened, Opening, Reveal, TermsOffered};
+use super::record::Stepped;
+use super::spec::RunSpec;
+use crate::amount::Msat;
+use crate::hash::Digest;
+use crate::id::{AssignmentId, RunId};
+use crate::key::PublicKey;
+
+/// Who a coordinator is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InfoView {
+    /// Its key.
+    pub key: PublicKey,
+    /// Its Lightning node, `<66 hex digits>@host:port`.
+    pub node: String,
+    /// The Bitcoin network.
+    pub network: String,
+    /// The verifier of its log, in the form of C2SP signed notes.
+    pub log: String,
+    /// Its version.
+    pub version: String,
+    /// Its clock, in seconds since 1970.
+    pub now: u64,
+}
+
+/// A run in short.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    /// Its name.
+    pub run: RunId,
+    /// For people.
+    pub title: String,
+    /// `funding`, `preparing`, `running`, `closing` or `ended`.
+    pub phase: String,
+    /// How it ended or will end; else empty.
+    pub end: String,
+    /// Whether no round is begun.
+    pub paused: bool,
+    /// What needs the operator's attention; else empty.
+    pub trouble: String,
+    /// Rounds that are done.
+    pub rounds_done: u32,
+    /// Rounds in all.
+    pub rounds: u32,
+    /// The round under way.
+    pub round: Option<RoundView>,
+    /// Miners that joined and want work.
+    pub miners: usize,
+    /// Sums.
+    pub sums: SumsView,
+    /// All checkpoints.
+    pub checkpoints: Vec<Stepped>,
+    /// The specification.
+    pub spec: RunSpec,
+    /// The specification as it was signed.
+    pub signed: String,
+}
+
+/// Sums over a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SumsView {
+    /// Taken from sponsors.
+    pub pledged: Msat,
+    /// Locked at any time.
+    pub locked: Msat,
+    /// Paid to miners.
+    pub paid: Msat,
+    /// Come back from escrows.
+    pub back: Msat,
+    /// Paid for verdicts.
+    pub fees: Msat,
+    /// Left at the end.
+    pub left: Msat,
+    /// Submissions accepted.
+    pub accepted: u32,
+    /// Submissions rejected.
+    pub rejected: u32,
+}
+
+/// The round under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundView {
+    /// Its number, from 0.
+    pub number: u32,
+    /// `locking`, `training`, `revealing`, `judging` or `stepping`.
+    pub stage: String,
+    /// When the stage ends, in seconds since 1970.
+    pub until: u64,
+    /// What scores are drawn from, once it is known.
+    pub randomness: Option<Digest>,
+}
+
+/// A task with everything that came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkView {
+    /// Its name.
+    pub id: AssignmentId,
+    /// The task.
+    pub assignment: Assignment,
+    /// `hashing`, `offering`, `offered`, `locking`, `paid`, `confirming`, `locked`, `committed`, `revealed` or `dropped`.
+    pub stage: String,
+    /// Why it was dropped; else empty.
+    pub reason: String,
+    /// Validators that gave payment hashes.
+    pub hashed: Vec<PublicKey>,
+    /// Offered lots.
+    pub lots: Vec<TermsOffered>,
+    /// What the miner bound itself to.
+    pub commitment: Option<Commitment>,
+    /// What it showed.
+    pub reveal: Option<Reveal>,
+    /// What validators asked for.
+    pub openings: Vec<(PublicKey, Opening)>,
+    /// What the miner answered.
+    pub opened: Vec<Opened>,
+    /// Signed verdicts.
+    pub verdicts: Vec<String>,
+    /// Whether no further verdict is taken.
+    pub judged: bool,
+    /// Whether the submission went into the checkpoint.
+    pub accepted: bool,
+    /// Whether money is still locked for it.
+    pub escrow_open: bool,
+    /// Whether the miner's receipts are in the record.
+    pub receipts: bool,
+}
+
+/// What a validator works from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundWorkView {
+    /// Changes with every event; ask for what comes after it.
+    pub version: u64,
+    /// The round under way.
+    pub round: Option<RoundView>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<Stepped>,
+    /// Whether the run is over.
+    pub ended: bool,
+    /// Tasks of the round.
+    pub works: Vec<WorkView>,
+}
+
+/// What a miner works from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MinerView {
+    /// Changes with every event that concerns it; ask for what comes after it.
+    pub version: u64,
+    /// Whether it joined and wants work.
+    pub active: bool,
+    /// Whether there is a channel for rewards, `none yet`, or why not.
+    pub channel: String,
+    /// Whether the run is over.
+    pub ended: bool,
+    /// `funding`, `preparing`, `running`, `closing` or `ended`.
+    pub phase: String,
+    /// The round under way.
+    pub round: Option<RoundView>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<Stepped>,
+    /// Submissions accepted and rejected so far.
+    pub record: (u32, u32),
+    /// The assignment whose state it carries, as the coordinator knows it.
+    pub last: Option<AssignmentId>,
+    /// Its tasks that are not over: the newest last.
+    pub works: Vec<WorkView>,
+}
+
+/// A file of a shard set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileView {
+    /// `set`, `index` or `shard`.
+    pub role: String,
+    /// Its name among the blobs.
+    pub sha256: Digest,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A pledge's invoice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PledgeView {
+    /// BOLT 11, payable by any wallet.
+    pub invoice: String,
+    /// Names the pledge.
+    pub hash: String,
+    /// `invoiced`, `held`, `claiming`, `settled` or `given-back`.
+    pub state: String,
+    /// How much.
+    pub amount: Msat,
+}
+
+/// A signed message on its way in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// Base64 of an encoded envelope.
+    pub envelope: String,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// For programs; does not change.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}

@@ -1,0 +1,97 @@
+//! A run specification in the engine's terms.
+
+use watershed_engine::model::{Layout, ModelConfig, Profile};
+use watershed_engine::outer;
+use watershed_engine::product::{Precision, Width};
+use watershed_engine::train::{AdamwSettings, TrainSettings};
+use watershed_protocol::market::{ModelSpec, RunSpec};
+
+use super::RoundError;
+
+/// Everything that a run's results depend on, but the text.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The specification.
+    pub spec: RunSpec,
+    /// The parameters.
+    pub layout: Layout,
+    /// The arithmetic.
+    pub profile: Profile,
+    /// The inner optimizer.
+    pub train: TrainSettings,
+}
+
+/// A model as a specification has it.
+pub fn model_spec(config: &ModelConfig) -> ModelSpec {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    ModelSpec {
+        vocab: number(config.vocab),
+        hidden: number(config.hidden),
+        layers: number(config.layers),
+        heads: number(config.heads),
+        kv_heads: number(config.kv_heads),
+        head_dim: number(config.head_dim),
+        ffn: number(config.ffn),
+        max_seq: number(config.max_seq),
+        rope_theta: config.rope_theta,
+        rms_eps: config.rms_eps,
+        tied_embeddings: config.tied_embeddings,
+        qkv_bias: config.qkv_bias,
+    }
+}
+
+fn config(model: &ModelSpec) -> ModelConfig {
+    ModelConfig {
+        vocab: model.vocab as usize,
+        hidden: model.hidden as usize,
+        layers: model.layers as usize,
+        heads: model.heads as usize,
+        kv_heads: model.kv_heads as usize,
+        head_dim: model.head_dim as usize,
+        ffn: model.ffn as usize,
+        max_seq: model.max_seq as usize,
+        rope_theta: model.rope_theta,
+        rms_eps: model.rms_eps,
+        tied_embeddings: model.tied_embeddings,
+        qkv_bias: model.qkv_bias,
+    }
+}
+
+impl Settings {
+    /// Of a specification.
+    ///
+    /// # Errors
+    /// Numbers out of range, by name.
+    pub fn new(spec: &RunSpec) -> Result<Self, RoundError> {
+        spec.check()?;
+        let layout = Layout::new(&config(&spec.model))?;
+        let (a, b) = spec.inner.precision;
+        let precision = Precision { a: Width::new(u32::from(a))?, b: Width::new(u32::from(b))? };
+        let i = &spec.inner;
+        let train = TrainSettings {
+            adamw: AdamwSettings {
+                beta1: i.beta1,
+                beta2: i.beta2,
+                eps: i.eps,
+                weight_decay: i.weight_decay,
+                clip: i.clip,
+            },
+            peak_lr: i.peak_lr,
+            warmup_steps: i.warmup_steps,
+            total_steps: spec.total_steps(),
+            floor: i.floor,
+        };
+        Ok(Self { spec: spec.clone(), layout, profile: Profile::Exact(precision), train })
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.layout.total()
+    }
+
+    /// The outer optimizer.
+    pub fn outer(&self) -> outer::OuterSpec {
+        let outer = &self.spec.outer;
+        outer::OuterSpec { rate: outer.rate, momentum: (outer.momentum > 0.0).then_some(outer.momentum) }
+    }
+}

@@ -1,0 +1,100 @@
+//! The tokens that a run reads.
+
+use watershed_engine::model::Tokens;
+use watershed_protocol::data::{Mixture, Register, Split, WindowSpec};
+use watershed_protocol::market::{DataSpec, RunSpec};
+use watershed_shards::shard::OpenSet;
+use watershed_shards::window::Drawing;
+
+use super::RoundError;
+
+/// Sequences that the model is given at once when nothing is learned.
+const TOGETHER: usize = 8;
+
+/// Held-out sequences by which every checkpoint is judged.
+const EVALUATION: u32 = 32;
+
+/// An open shard set, and how a run reads it.
+pub(crate) struct Text {
+    set: OpenSet,
+    data: DataSpec,
+    held_out: Mixture,
+}
+
+impl Text {
+    pub(crate) fn new(set: OpenSet, spec: &RunSpec) -> Result<Self, RoundError> {
+        let vocabulary = set.set().vocabulary;
+        if vocabulary > spec.model.vocab {
+            return Err(RoundError::Vocabulary { tokens: vocabulary, model: spec.model.vocab });
+        }
+        let least = 2 * u64::from(spec.data.sequence_length);
+        let mut tokens = [0; Register::ALL.len()];
+        for (register, tokens) in Register::ALL.iter().zip(&mut tokens) {
+            let found = set.set().tokens(*register, Split::HeldOut);
+            *tokens = if found >= least { found } else { 0 };
+        }
+        let held_out = Mixture::natural(tokens).map_err(RoundError::NoHeldOut)?;
+        let text = Self { set, data: spec.data.clone(), held_out };
+        // Refused here, before anybody is paid to find out.
+        Drawing::new(text.set.set(), &text.train(spec.seed))?;
+        Ok(text)
+    }
+
+    fn train(&self, seed: u64) -> WindowSpec {
+        WindowSpec {
+            shards: self.data.shards,
+            split: Split::Train,
+            mixture: self.data.mixture,
+            seed,
+            sequence_length: self.data.sequence_length,
+            first: 0,
+            sequences: 1,
+            max_epochs: self.data.max_epochs,
+        }
+    }
+
+    /// Sequences `skip .. skip + count` of a window, as one batch.
+    pub(crate) fn batch(&self, window: &WindowSpec, skip: u64, count: u32) -> Result<Tokens, RoundError> {
+        let mut drawing = Drawing::new(self.set.set(), window)?;
+        let mut ids = Vec::with_capacity(count as usize * (window.sequence_length as usize + 1));
+        for i in 0..u64::from(count) {
+            let range = drawing.sequence(window.first + skip + i)?;
+            self.set.tokens(&range, &mut ids)?;
+        }
+        Ok(Tokens::new(ids, count as usize, window.sequence_length as usize)?)
+    }
+
+    /// Sequences of a window in batches for measuring.
+    pub(crate) fn batches(
+        &self,
+        window: &WindowSpec,
+        skip: u64,
+        count: u32,
+    ) -> Result<Vec<Tokens>, RoundError> {
+        let mut batches = Vec::new();
+        let mut done = 0;
+        while done < count {
+            let part = (count - done).min(TOGETHER as u32);
+            batches.push(self.batch(window, skip + u64::from(done), part)?);
+            done += part;
+        }
+        Ok(batches)
+    }
+
+    /// `count` held-out sequences that `seed` draws.
+    pub(crate) fn held_out(&self, seed: u64, count: u32) -> Result<Vec<Tokens>, RoundError> {
+        let window = WindowSpec {
+            split: Split::HeldOut,
+            mixture: self.held_out,
+            max_epochs: u32::MAX,
+            sequences: count,
+            ..self.train(seed)
+        };
+        self.batches(&window, 0, count)
+    }
+
+    /// What checkpoints are judged by.
+    pub(crate) fn evaluation(&self, seed: u64) -> Result<Vec<Tokens>, RoundError> {
+        self.held_out(seed, EVALUATION)
+    }
+}
