@@ -1,2 +1,7 @@
-//! The program.
-fn main() {}
+//! Runs training that sponsors pay for.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    watershed_coordinator::cli::main()
+}

@@ -12,7 +12,7 @@ use thiserror::Error;
 use watershed_protocol::market::view::{
     FileView, InfoView, MinerView, PledgeView, Refused, RoundWorkView, RunView, Signed, WorkView,
 };
-use watershed_protocol::market::{Command, Message, Upload};
+use watershed_protocol::market::{Command, Message, PayoutRequest, Upload};
 use watershed_protocol::{AssignmentId, Digest, Envelope, PublicKey, RunId, SecretKey, decode, encode};
 
 /// How long an ordinary answer may take.
@@ -280,6 +280,16 @@ impl Client {
     /// [`ClientError`].
     pub async fn pledge_state(&self, run: RunId, hash: &str) -> Result<PledgeView, ClientError> {
         self.get(&format!("/v1/runs/{run}/pledges/{hash}")).await
+    }
+
+    /// Has a validator's fees paid to its invoice; the sum paid.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn payout(&self, invoice: &str, key: &SecretKey) -> Result<serde_json::Value, ClientError> {
+        let request = PayoutRequest { invoice: invoice.to_owned() };
+        let envelope = to_text(&Envelope::sign(&request, key)?)?;
+        self.post("/v1/payouts", &Signed { envelope }).await
     }
 
     /// Uploads a blob that belongs to a task; does nothing if it is there.

@@ -20,6 +20,7 @@ impl Run {
         let run = Self {
             id: spec.id()?,
             spec: spec.clone(),
+            signed: envelope.clone(),
             phase: if needs_pledges { Phase::Funding } else { Phase::Preparing },
             paused: false,
             cancelled: None,

@@ -197,6 +197,9 @@ pub struct Run {
     pub id: RunId,
     /// What it is.
     pub spec: RunSpec,
+    /// What it is, as the coordinator signed it.
+    #[serde(skip)]
+    pub signed: Envelope,
     /// Where it stands.
     #[serde(flatten)]
     pub phase: Phase,

@@ -19,7 +19,8 @@ use watershed_protocol::Preimage;
 use crate::control::{Reply, Request};
 use crate::escrow;
 
-pub use session::Session;
+pub use session::{Session, start, stop_signal};
+pub use setup::{SetupArgs, init, restore};
 pub use wallet::{WalletCommand, wallet};
 
 /// What a command ends with.

@@ -39,7 +39,7 @@ impl std::fmt::Debug for Kind {
 }
 
 /// Resolves at Ctrl-C and SIGTERM.
-pub(super) async fn stop_signal() {
+pub async fn stop_signal() {
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
@@ -52,7 +52,12 @@ pub(super) async fn stop_signal() {
     }
 }
 
-async fn start(folder: &Path) -> Result<Treasury<LdkWallet, SqliteStore>, Box<dyn Error + Send + Sync>> {
+/// Starts the wallet in a folder, for a program that runs it with [`Treasury::run`] and answers commands with
+/// [`crate::control::serve`].
+///
+/// # Errors
+/// If there is no wallet, another process has it, or it does not start.
+pub async fn start(folder: &Path) -> Result<Treasury<LdkWallet, SqliteStore>, Box<dyn Error + Send + Sync>> {
     let wallet = Arc::new(LdkWallet::start(folder.to_owned()).await?);
     let store = Arc::new(SqliteStore::open(&folder.join("payments.sqlite"))?);
     let clock = Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());

@@ -8,22 +8,23 @@ use crate::wallet::{Network, NodeAddress};
 
 use super::{Outcome, Place};
 
-#[derive(clap::Args)]
-pub(super) struct SetupArgs {
+/// How a wallet is made.
+#[derive(clap::Args, Clone, Debug)]
+pub struct SetupArgs {
     /// bitcoin, testnet, signet or regtest
     #[arg(long)]
-    network: Network,
+    pub network: Network,
     /// Where blocks come from: bitcoind://USER:PASSWORD@HOST:PORT, esplora+https://HOST/api, ssl://HOST:PORT or
     /// tcp://HOST:PORT of an Electrum server
     #[arg(long, env = "WATERSHED_CHAIN", hide_env_values = true)]
-    chain: ChainSource,
+    pub chain: ChainSource,
     /// Where other nodes reach this one; may be given more than once [default: nowhere, this node only calls others]
     #[arg(long, value_name = "HOST:PORT")]
-    listen: Vec<String>,
+    pub listen: Vec<String>,
     /// Who will escrow your rewards: its channels are used before they confirm. It could take back what it paid until
     /// they confirm
     #[arg(long, value_name = "NODE@HOST:PORT")]
-    payer: Option<NodeAddress>,
+    pub payer: Option<NodeAddress>,
 }
 
 impl SetupArgs {
@@ -37,7 +38,11 @@ impl SetupArgs {
     }
 }
 
-pub(super) fn init(place: &Place, setup: &SetupArgs) -> Outcome {
+/// Makes a wallet and shows its words, once.
+///
+/// # Errors
+/// If there is one already, or the folder cannot be written.
+pub fn init(place: &Place, setup: &SetupArgs) -> Outcome {
     let folder = place.folder()?;
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy).map_err(|e| format!("no random bytes: {e}"))?;
@@ -57,7 +62,11 @@ pub(super) fn init(place: &Place, setup: &SetupArgs) -> Outcome {
     place.print(Reply::Ok { value, lines })
 }
 
-pub(super) fn restore(place: &Place, setup: &SetupArgs) -> Outcome {
+/// Makes a wallet from words on standard input.
+///
+/// # Errors
+/// If there is one already, or they are not 24 words.
+pub fn restore(place: &Place, setup: &SetupArgs) -> Outcome {
     let folder = place.folder()?;
     let mut words = String::new();
     std::io::stdin().take(4096).read_to_string(&mut words)?;

@@ -144,3 +144,16 @@ impl Wire for Command {
     const VERSION: u8 = 1;
     const MAX_BYTES: usize = 64 << 10;
 }
+
+/// A validator wants what it was credited; signed with its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayoutRequest {
+    /// BOLT 11, with an amount.
+    pub invoice: String,
+}
+
+impl Wire for PayoutRequest {
+    const NAME: &'static str = "watershed/payout-request";
+    const VERSION: u8 = 1;
+    const MAX_BYTES: usize = 8 << 10;
+}

@@ -1,0 +1,130 @@
+//! The program.
+
+mod run;
+mod serve;
+mod template;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use watershed_payments::cli::{Place, SetupArgs, WalletCommand, init, restore, wallet};
+use watershed_protocol::SecretKey;
+use watershed_shards::library::load_or_create;
+
+type Failed = Box<dyn Error + Send + Sync>;
+
+/// What a command ends with.
+type Outcome = Result<ExitCode, Failed>;
+
+/// Runs training that sponsors pay for: gives out work, locks rewards, keeps the public record.
+#[derive(Parser)]
+#[command(
+    name = "watershed-coordinator",
+    version,
+    after_help = "From nothing to a run:\n\n  \
+                  watershed-coordinator init --network signet --chain esplora+https://mempool.space/signet/api --listen HOST:9735\n  \
+                  watershed-coordinator serve --http 0.0.0.0:7700            (in another terminal, for as long as runs run)\n  \
+                  watershed-coordinator wallet address                       (channels to miners are opened from here)\n  \
+                  watershed-coordinator run new --set SHARDSET --validator KEY > run.toml\n  \
+                  watershed-coordinator run open run.toml\n  \
+                  watershed-coordinator run show"
+)]
+struct Cli {
+    #[command(flatten)]
+    home: Home,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where a coordinator keeps everything.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Home {
+    /// Folder of the coordinator [default: watershed/coordinator in your data folder]
+    #[arg(long, global = true, env = "WATERSHED_COORDINATOR", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Print one JSON value on standard output
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Home {
+    fn folder(&self) -> Result<PathBuf, Failed> {
+        if let Some(data) = &self.data {
+            return Ok(data.clone());
+        }
+        let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+        let base = base.or_else(|| std::env::home_dir().map(|home| home.join(".local/share")));
+        let base = base.ok_or("there is no home folder; say where the coordinator is with --data")?;
+        Ok(base.join("watershed/coordinator"))
+    }
+
+    fn place(&self) -> Result<Place, Failed> {
+        Ok(Place { data: Some(wallet_folder(&self.folder()?)), json: self.json })
+    }
+
+    fn key(&self) -> Result<SecretKey, Failed> {
+        let (key, _) = load_or_create(&self.folder()?.join("coordinator.key"), "Key of a coordinator")?;
+        Ok(key)
+    }
+}
+
+fn wallet_folder(folder: &Path) -> PathBuf {
+    folder.join("wallet")
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make key and wallet; shows the wallet's 24 words once
+    Init(SetupArgs),
+    /// Make key and wallet from 24 words, read from standard input
+    Restore(SetupArgs),
+    /// Serve runs until Ctrl-C
+    Serve(serve::ServeArgs),
+    /// Make, look at and steer runs
+    #[command(subcommand)]
+    Run(run::RunCommand),
+    /// Look at the wallet and use it
+    #[command(subcommand)]
+    Wallet(WalletCommand),
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.home.json;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(carry_out(cli)),
+        Err(e) => Err(e.into()),
+    };
+    outcome.unwrap_or_else(|e| {
+        if json {
+            eprintln!("{}", serde_json::json!({ "error": e.to_string() }));
+        } else {
+            eprintln!("error: {e}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+async fn carry_out(cli: Cli) -> Outcome {
+    let home = cli.home;
+    match cli.command {
+        Command::Init(setup) => {
+            let key = home.key()?;
+            if !home.json {
+                println!("coordinator {}", key.public());
+            }
+            init(&home.place()?, &setup)
+        }
+        Command::Restore(setup) => {
+            home.key()?;
+            restore(&home.place()?, &setup)
+        }
+        Command::Serve(args) => serve::serve(&home, &args).await,
+        Command::Run(command) => run::run(&home, command).await,
+        Command::Wallet(command) => wallet(&home.place()?, command).await,
+    }
+}

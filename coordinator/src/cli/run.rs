@@ -1,0 +1,232 @@
+//! `run`: new, open, show, pause, resume, cancel.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use watershed_commons::client::Client;
+use watershed_engine::model::Preset;
+use watershed_protocol::data::{Mixture, Register, Split};
+use watershed_protocol::market::view::RunView;
+use watershed_protocol::market::{Command, CommitteeMember, RunSpec};
+use watershed_protocol::{Envelope, Msat, PublicKey, RunId, ShardSetId};
+use watershed_rounds::Workbench;
+use watershed_shards::library::Store;
+use watershed_shards::shard::OpenSet;
+
+use super::template::{Choices, file, specification};
+use super::{Failed, Home, Outcome};
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Where {
+    /// The running coordinator
+    #[arg(
+        long,
+        default_value = "http://127.0.0.1:7700",
+        env = "WATERSHED_COORDINATOR_URL",
+        value_name = "URL"
+    )]
+    coordinator: String,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct NewArgs {
+    /// Shard set to train on (`watershed-shards build` prints it)
+    #[arg(long)]
+    set: ShardSetId,
+    /// Library with the shard set [default: library in the coordinator's folder]
+    #[arg(long, env = "WATERSHED_LIBRARY", value_name = "DIR")]
+    library: Option<PathBuf>,
+    /// Key of a validator, or KEY@URL if it gives out its verdicts itself; may be given more than once
+    #[arg(long = "validator", required = true, value_name = "KEY[@URL]")]
+    validators: Vec<String>,
+    /// For people
+    #[arg(long, default_value = "A run")]
+    title: String,
+    /// Size of the model: nano, micro or small
+    #[arg(long, default_value = "nano")]
+    preset: Preset,
+    /// Shares of the registers, such as narrative=4000,technical=6000 [default: as much as there is of each]
+    #[arg(long)]
+    mixture: Option<Mixture>,
+    /// Rounds
+    #[arg(long, default_value_t = 40)]
+    rounds: u32,
+    /// AdamW steps of a miner in a round
+    #[arg(long, default_value_t = 30)]
+    inner_steps: u32,
+    /// Tokens of a sequence
+    #[arg(long, default_value_t = 128)]
+    sequence: u32,
+    /// Sequences of a step
+    #[arg(long, default_value_t = 4)]
+    batch: u32,
+    /// Miners that a round waits for
+    #[arg(long, default_value_t = 2)]
+    min_miners: u32,
+    /// What an assignment pays, such as 1000sat
+    #[arg(long, default_value = "1000sat")]
+    reward: Msat,
+    /// What sponsors pledge before the run begins; 0 if you pay
+    #[arg(long, default_value = "0sat")]
+    goal: Msat,
+    /// Seed of initialisation and windows
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub(super) enum RunCommand {
+    /// Write a specification with comments to standard output, to be edited
+    New(NewArgs),
+    /// Sign a specification and open the run
+    Open {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Show one run, or all
+    Show {
+        /// The run
+        run: Option<RunId>,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Begin no further round
+    Pause {
+        /// The run
+        run: RunId,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Go on, or try an outer step again that failed
+    Resume {
+        /// The run
+        run: RunId,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// End a run: pledges go back, the round under way is finished
+    Cancel {
+        /// The run
+        run: RunId,
+        /// Why; everybody can read it
+        #[arg(long, default_value = "cancelled by the operator")]
+        reason: String,
+        #[command(flatten)]
+        at: Where,
+    },
+}
+
+fn member(text: &str) -> Result<CommitteeMember, Failed> {
+    let (key, url) = match text.split_once('@') {
+        Some((key, url)) => (key, Some(url.to_owned())),
+        None => (text, None),
+    };
+    let key: PublicKey = key.parse().map_err(|e| format!("the validator {text:?}: {e}"))?;
+    Ok(CommitteeMember { key, url })
+}
+
+fn new(home: &Home, args: &NewArgs) -> Outcome {
+    let library = match &args.library {
+        Some(library) => library.clone(),
+        None => home.folder()?.join("library"),
+    };
+    let store = Store::new(&library);
+    let set = OpenSet::open(&store, args.set)?;
+    let mixture = match args.mixture {
+        Some(mixture) => mixture,
+        None => {
+            let least = 2 * u64::from(args.sequence);
+            let enough =
+                |r: &Register| Some(set.set().tokens(*r, Split::Train)).filter(|t| *t >= least).unwrap_or(0);
+            let mut tokens = [0; Register::ALL.len()];
+            for (register, tokens) in Register::ALL.iter().zip(&mut tokens) {
+                *tokens = enough(register);
+            }
+            Mixture::natural(tokens)?
+        }
+    };
+    let spec = specification(Choices {
+        title: args.title.clone(),
+        preset: args.preset,
+        set: args.set,
+        mixture,
+        vocabulary: set.set().vocabulary,
+        rounds: args.rounds,
+        inner_steps: args.inner_steps,
+        sequence_length: args.sequence,
+        batch: args.batch,
+        min_miners: args.min_miners,
+        reward: args.reward,
+        goal: args.goal,
+        validators: args.validators.iter().map(|v| member(v)).collect::<Result<_, _>>()?,
+        seed: args.seed,
+    })?;
+    // Whatever cannot be run is refused here, not when sponsors have pledged.
+    Workbench::new(&spec, &store, &watershed_engine::device::cpu())?;
+    print!("{}", file(&spec)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(home: &Home, view: &RunView) -> Outcome {
+    if home.json {
+        println!("{}", serde_json::to_string(view)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("run       {}", view.run);
+    println!("title     {}", view.title);
+    let paused = if view.paused { ", paused" } else { "" };
+    let end = if view.end.is_empty() { String::new() } else { format!(" ({})", view.end) };
+    println!("phase     {}{paused}{end}", view.phase);
+    if !view.trouble.is_empty() {
+        println!("trouble   {}; `run resume` tries again", view.trouble);
+    }
+    let stage =
+        view.round.as_ref().map_or(String::new(), |r| format!(", round {} is {}", r.number + 1, r.stage));
+    println!("rounds    {} of {}{stage}; {} miners", view.rounds_done, view.rounds, view.miners);
+    let s = &view.sums;
+    println!(
+        "sats      pledged {}, locked {}, paid {}, back {}, verdicts {}, left {}",
+        s.pledged, s.locked, s.paid, s.back, s.fees, s.left
+    );
+    println!("work      {} accepted, {} rejected", s.accepted, s.rejected);
+    for checkpoint in &view.checkpoints {
+        let loss = f32::from_bits(checkpoint.loss);
+        println!(
+            "loss      {loss:.4} after round {}, checkpoint {}",
+            checkpoint.round.0, checkpoint.checkpoint
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn run(home: &Home, command: RunCommand) -> Outcome {
+    let steer = async |at: &Where, command: Command| {
+        let view = Client::new(&at.coordinator)?.command(&command, &home.key()?).await?;
+        print(home, &view)
+    };
+    match command {
+        RunCommand::New(args) => new(home, &args),
+        RunCommand::Open { file, at } => {
+            let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+            let spec: RunSpec = toml::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
+            spec.check().map_err(|e| format!("{}: {e}", file.display()))?;
+            let spec = Envelope::sign(&spec, &home.key()?)?;
+            steer(&at, Command::Open { spec }).await
+        }
+        RunCommand::Show { run: Some(run), at } => {
+            print(home, &Client::new(&at.coordinator)?.run(run).await?)
+        }
+        RunCommand::Show { run: None, at } => {
+            for view in Client::new(&at.coordinator)?.runs().await? {
+                print(home, &view)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        RunCommand::Pause { run, at } => steer(&at, Command::Pause { run }).await,
+        RunCommand::Resume { run, at } => steer(&at, Command::Resume { run }).await,
+        RunCommand::Cancel { run, reason, at } => steer(&at, Command::Cancel { run, reason }).await,
+    }
+}

@@ -1,0 +1,107 @@
+//! `serve`: wallet, runs, record and API in one process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use watershed_commons::log::LogKey;
+use watershed_engine::device::{self, DeviceChoice};
+use watershed_engine::selftest;
+use watershed_payments::cli::{start, stop_signal};
+use watershed_payments::control;
+use watershed_payments::wallet::Wallet as _;
+use watershed_payments::wallet::ldk::WalletConfig;
+use watershed_shards::library::{Store, load_or_create};
+
+use super::{Home, Outcome, wallet_folder};
+use crate::blobs::Blobs;
+use crate::http::{Shared, router};
+use crate::market::Market;
+use crate::office::{Computer, Office, Recorder, TreasuryMoney};
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct ServeArgs {
+    /// Where the API and the pages are
+    #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
+    http: SocketAddr,
+    /// Library with the shard sets of the runs [default: library in the coordinator's folder]
+    #[arg(long, env = "WATERSHED_LIBRARY", value_name = "DIR")]
+    library: Option<PathBuf>,
+    /// Where blobs are: a folder, or s3://BUCKET/PREFIX with AWS_* variables [default: blobs in the coordinator's folder]
+    #[arg(long, value_name = "PLACE")]
+    blobs: Option<String>,
+    /// The device for outer steps: auto, cpu, gpu or gpu:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Largest upload of a miner, in MiB
+    #[arg(long, default_value_t = 2048, value_name = "MIB")]
+    max_upload: u64,
+}
+
+pub(super) async fn serve(home: &Home, args: &ServeArgs) -> Outcome {
+    let folder = home.folder()?;
+    let wallet = wallet_folder(&folder);
+    let key = home.key()?;
+    let config = WalletConfig::load(&wallet)?;
+    let listener = TcpListener::bind(args.http)
+        .await
+        .map_err(|e| format!("{}: {e}; choose another --http", args.http))?;
+    let treasury = start(&wallet).await?;
+
+    let choice = args.device;
+    let device = tokio::task::spawn_blocking(move || {
+        let device = device::open(choice)?;
+        selftest::check(&device.device)?;
+        Ok::<_, super::Failed>(device)
+    })
+    .await??;
+    let library = args.library.clone().unwrap_or_else(|| folder.join("library"));
+    let computer = Computer::new(Store::new(&library), device);
+    let place = args.blobs.clone().unwrap_or_else(|| folder.join("blobs").to_string_lossy().into_owned());
+    let blobs = Blobs::open(&place)?;
+
+    let (log_secret, _) =
+        load_or_create(&folder.join("log.key"), "Key of a coordinator's public log (Ed25519)")?;
+    let log_key = LogKey::new(&format!("watershed/{}", key.public()), &log_secret.to_bytes())?;
+    let log_folder = folder.join("log");
+    let verifier = log_key.verifier().to_string();
+    let journal = folder.join("coordinator.sqlite");
+    let (market, effects) = Market::open(&journal)?;
+    let recorder = Recorder::open(&log_folder, log_key, &journal)?;
+    let changes = market.changes();
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::spawn(move || recorder.run(changes, &runtime));
+
+    let node = treasury.wallet().node_id();
+    let address = match config.listen.first() {
+        Some(at) => format!("{node}@{at}"),
+        None => return Err("miners must reach this node: make the wallet with --listen HOST:PORT".into()),
+    };
+    let office = Arc::new(Office { market, money: TreasuryMoney(treasury.clone()), blobs, computer });
+    let shared = Shared::new(
+        Arc::clone(&office),
+        key.public(),
+        (address.clone(), config.network.to_string()),
+        (verifier, log_folder),
+        args.max_upload << 20,
+    );
+    eprintln!(
+        "coordinator {}\nnode        {address}\npages       http://{}/",
+        key.public(),
+        listener.local_addr()?
+    );
+    eprintln!("Ctrl-C stops; nothing is lost");
+    let outcome = tokio::select! {
+        () = treasury.run() => Ok(()),
+        served = control::serve(&wallet, treasury.clone()) => served.map_err(super::Failed::from),
+        () = Arc::clone(&office).run(effects) => Ok(()),
+        () = office.tick() => Ok(()),
+        served = async { axum::serve(listener, router(shared)).await } => served.map_err(super::Failed::from),
+        () = stop_signal() => Ok(()),
+    };
+    eprintln!("stopping");
+    treasury.wallet().stop().await?;
+    outcome.map(|()| ExitCode::SUCCESS)
+}

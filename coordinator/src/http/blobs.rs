@@ -1,0 +1,112 @@
+//! Uploads and downloads.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use object_store::GetRange;
+use watershed_protocol::Digest;
+use watershed_protocol::market::Upload;
+use watershed_protocol::market::view::Signed;
+
+use super::Shared;
+use super::answer::{Answer, Refuse, open};
+use crate::machine::WorkStage;
+use crate::office::Money;
+
+fn digest(text: &str) -> Result<Digest, Refuse> {
+    text.parse().map_err(|e| Refuse::bad("bad-id", format!("the blob: {e}")))
+}
+
+/// `bytes=A-B`, `bytes=A-` or `bytes=-N`; other forms are answered with everything, as RFC 9110 allows.
+fn range(headers: &HeaderMap) -> Option<GetRange> {
+    let text = headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?;
+    let (from, to) = text.split_once('-')?;
+    match (from.parse::<u64>(), to.parse::<u64>()) {
+        (Ok(from), Ok(to)) if from <= to => Some(GetRange::Bounded(from..to.checked_add(1)?)),
+        (Ok(from), Err(_)) if to.is_empty() => Some(GetRange::Offset(from)),
+        (Err(_), Ok(last)) if from.is_empty() => Some(GetRange::Suffix(last)),
+        _ => None,
+    }
+}
+
+pub(super) async fn get<M: Money>(
+    State(shared): State<Arc<Shared<M>>>,
+    Path(sha256): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refuse> {
+    let sha256 = digest(&sha256)?;
+    let Some(length) = shared.office.blobs.length(sha256).await? else {
+        return Err(Refuse::missing(format!("there is no blob {sha256} here")));
+    };
+    let range = range(&headers);
+    if let Some(GetRange::Bounded(r)) = &range
+        && r.start >= length
+    {
+        return Err(Refuse::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "bad-range",
+            format!("the blob has {length} bytes"),
+        ));
+    }
+    let partial = range.is_some();
+    let found = shared.office.blobs.stream(sha256, range).await?;
+    let (part, size) = (found.range.clone(), found.meta.size);
+    let body = Body::from_stream(found.into_stream());
+    let mut answer = body.into_response();
+    let headers = answer.headers_mut();
+    let mut set = |name, value: String| {
+        if let Ok(value) = value.parse() {
+            headers.insert(name, value);
+        }
+    };
+    set(header::CONTENT_TYPE, "application/octet-stream".to_owned());
+    set(header::ACCEPT_RANGES, "bytes".to_owned());
+    set(header::ETAG, format!("\"{sha256}\""));
+    set(header::CACHE_CONTROL, "public, max-age=31536000, immutable".to_owned());
+    set(header::CONTENT_LENGTH, (part.end - part.start).to_string());
+    if partial {
+        set(header::CONTENT_RANGE, format!("bytes {}-{}/{size}", part.start, part.end.saturating_sub(1)));
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    Ok(answer)
+}
+
+pub(super) async fn put<M: Money>(
+    State(shared): State<Arc<Shared<M>>>,
+    Path(sha256): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<serde_json::Value> {
+    let sha256 = digest(&sha256)?;
+    let announced = headers.get("watershed-upload").and_then(|h| h.to_str().ok());
+    let announced =
+        announced.ok_or_else(|| Refuse::bad("no-upload", "the header `watershed-upload` is missing"))?;
+    let (upload, _) = open::<Upload>(&Signed { envelope: announced.to_owned() })?;
+    let signer = upload.signer();
+    let upload = upload.into_value();
+    if upload.sha256 != sha256 {
+        return Err(Refuse::bad("no-upload", "the header announces another blob"));
+    }
+    let open = shared.office.market.runs().values().any(|run| {
+        let work = run.works.get(&upload.assignment);
+        work.is_some_and(|w| {
+            let busy = matches!(w.stage, WorkStage::Locked | WorkStage::Committed | WorkStage::Revealed);
+            w.assignment.miner == signer && busy && !w.judged
+        })
+    });
+    if !open {
+        let message = "only the miner of an assignment under way may upload for it";
+        return Err(Refuse::new(StatusCode::FORBIDDEN, "not-allowed", message));
+    }
+    if upload.bytes > shared.max_upload {
+        let message = format!("{} bytes are too many; {} are allowed", upload.bytes, shared.max_upload);
+        return Err(Refuse::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", message));
+    }
+    let stream = Box::pin(body.into_data_stream());
+    shared.office.blobs.receive(sha256, upload.bytes, stream).await?;
+    Ok(Json(serde_json::json!({ "sha256": sha256 })))
+}

@@ -1,0 +1,254 @@
+//! Runs: looking at them, and telling them something.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::response::sse::{Event as Sse, KeepAlive};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use watershed_protocol::market::view::{
+    FileView, InfoView, MinerView, RoundWorkView, RunView, Signed, WorkView,
+};
+use watershed_protocol::market::{Command, Message, RunSpec};
+use watershed_protocol::{AssignmentId, PublicKey, RunId};
+
+use super::answer::{Answer, Refuse, json, open};
+use super::{Shared, views};
+use crate::machine::{Event, Run};
+use crate::market::now;
+use crate::office::Money;
+
+/// How long an answer waits for news.
+const WAIT: Duration = Duration::from_secs(20);
+
+type Here<M> = State<Arc<Shared<M>>>;
+
+#[derive(Deserialize)]
+pub(super) struct After {
+    after: Option<u64>,
+}
+
+fn run_id(text: &str) -> Result<RunId, Refuse> {
+    text.parse().map_err(|e| Refuse::bad("bad-id", format!("the run: {e}")))
+}
+
+pub(super) async fn info<M: Money>(State(shared): Here<M>) -> Answer<InfoView> {
+    json(InfoView {
+        key: shared.key,
+        node: shared.node.clone(),
+        network: shared.network.clone(),
+        log: shared.log.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        now: now(),
+    })
+}
+
+pub(super) async fn list<M: Money>(State(shared): Here<M>) -> Answer<Vec<RunView>> {
+    let runs: Vec<Run> = shared.office.market.runs().values().cloned().collect();
+    json(runs.iter().map(|run| views::view(run)).collect())
+}
+
+pub(super) async fn show<M: Money>(State(shared): Here<M>, Path(run): Path<String>) -> Answer<RunView> {
+    let run = shared.office.market.with(run_id(&run)?, Run::clone)?;
+    json(views::view(&run))
+}
+
+/// Waits until `version` is not what the caller knows, or time is up.
+async fn news<M: Money>(
+    shared: &Shared<M>,
+    run: RunId,
+    known: Option<u64>,
+    version: impl Fn(&Run) -> u64,
+) -> Result<(), Refuse> {
+    let mut changes = shared.office.market.changes();
+    let waiting = async {
+        loop {
+            changes.mark_unchanged();
+            if Some(shared.office.market.with(run, &version)?) != known {
+                return Ok(());
+            }
+            if changes.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    tokio::time::timeout(WAIT, waiting).await.unwrap_or(Ok(()))
+}
+
+pub(super) async fn works<M: Money>(
+    State(shared): Here<M>,
+    Path(run): Path<String>,
+    Query(after): Query<After>,
+) -> Answer<RoundWorkView> {
+    let run = run_id(&run)?;
+    news(&shared, run, after.after, |r| r.version).await?;
+    json(shared.office.market.with(run, views::round_work)?)
+}
+
+pub(super) async fn work<M: Money>(
+    State(shared): Here<M>,
+    Path((run, assignment)): Path<(String, String)>,
+) -> Answer<WorkView> {
+    let run = run_id(&run)?;
+    let id: AssignmentId =
+        assignment.parse().map_err(|e| Refuse::bad("bad-id", format!("the assignment: {e}")))?;
+    let found = shared.office.market.with(run, |r| r.works.get(&id).map(|w| views::work(id, w)))?;
+    found.map(Json).ok_or_else(|| {
+        Refuse::missing(format!("there is no assignment {id} in this run, or it is long over"))
+    })
+}
+
+pub(super) async fn miner<M: Money>(
+    State(shared): Here<M>,
+    Path((run, miner)): Path<(String, String)>,
+    Query(after): Query<After>,
+) -> Answer<MinerView> {
+    let run = run_id(&run)?;
+    let key: PublicKey = miner.parse().map_err(|e| Refuse::bad("bad-id", format!("the miner: {e}")))?;
+    if shared.office.market.with(run, |r| r.miners.contains_key(&key))? {
+        shared.office.market.saw(run, key);
+    }
+    news(&shared, run, after.after, |r| views::miner_version(r, &key)).await?;
+    json(shared.office.market.with(run, |r| views::miner(r, &key))?)
+}
+
+pub(super) async fn files<M: Money>(
+    State(shared): Here<M>,
+    Path(run): Path<String>,
+) -> Answer<Vec<FileView>> {
+    let run = run_id(&run)?;
+    let spec = shared.office.market.with(run, |r| r.spec.clone())?;
+    json(shared.office.computer.files(run, &spec, &shared.office.blobs).await?)
+}
+
+/// What a message needs to be there before it is taken.
+async fn check_uploads<M: Money>(shared: &Shared<M>, message: &Message) -> Result<(), Refuse> {
+    let needed = match message {
+        Message::Reveal(reveal) => vec![reveal.blob],
+        Message::Opened(opened) => vec![opened.state, opened.chunks],
+        _ => Vec::new(),
+    };
+    for sha256 in needed {
+        if shared.office.blobs.length(sha256).await?.is_none() {
+            return Err(Refuse::bad("upload-first", format!("upload the blob {sha256} first")));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn message<M: Money>(
+    State(shared): Here<M>,
+    Path(run): Path<String>,
+    Json(signed): Json<Signed>,
+) -> Answer<serde_json::Value> {
+    let run = run_id(&run)?;
+    let (message, envelope) = open::<Message>(&signed)?;
+    match message.value() {
+        Message::Join(join) if join.run != run => {
+            return Err(Refuse::bad("other-run", "the message is for another run"));
+        }
+        Message::Leave { run: of } if *of != run => {
+            return Err(Refuse::bad("other-run", "the message is for another run"));
+        }
+        Message::Receipts { assignment, receipts } => {
+            check_receipts(&shared, run, *assignment, receipts)?;
+        }
+        _ => {}
+    }
+    check_uploads(&shared, message.value()).await?;
+    let signer = message.signer();
+    if matches!(message.value(), Message::Join(_)) {
+        shared.office.market.saw(run, signer);
+    }
+    shared.office.market.said(run, signer, message.into_value(), envelope).await?;
+    json(serde_json::json!({}))
+}
+
+/// Receipts go into the record for ever: they must be the miner's node's, and for this task's lots.
+fn check_receipts<M: Money>(
+    shared: &Shared<M>,
+    run: RunId,
+    id: AssignmentId,
+    receipts: &[watershed_protocol::Envelope],
+) -> Result<(), Refuse> {
+    let (node, lots) = shared.office.market.with(run, |r| {
+        let work = r.works.get(&id);
+        let node = work.and_then(|w| r.miners.get(&w.assignment.miner)).map(|m| m.node.clone());
+        (node.unwrap_or_default(), work.map(|w| w.lots.clone()).unwrap_or_default())
+    })?;
+    let node = node.parse::<watershed_payments::wallet::NodeAddress>().ok();
+    let node = node.and_then(|n| PublicKey::from_bytes(n.id.x_only_public_key().0.serialize()).ok());
+    for receipt in receipts {
+        let receipt =
+            receipt.open::<watershed_protocol::Receipt>().map_err(|e| Refuse::bad("bad-signature", e))?;
+        let value = receipt.value();
+        let of_lot = lots.iter().any(|l| l.hash == value.payment_hash && value.amount >= l.amount);
+        if Some(receipt.signer()) != node || value.subject != id.subject() || !of_lot {
+            return Err(Refuse::bad(
+                "bad-receipt",
+                "a receipt is not the miner's node's for a lot of this assignment",
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn command<M: Money>(State(shared): Here<M>, Json(signed): Json<Signed>) -> Answer<RunView> {
+    let (command, _) = open::<Command>(&signed)?;
+    if command.signer() != shared.key {
+        let message = "commands are signed with the coordinator's own key";
+        return Err(Refuse::new(axum::http::StatusCode::FORBIDDEN, "not-allowed", message));
+    }
+    let (run, event) = match command.into_value() {
+        Command::Open { spec } => {
+            let opened = spec.open::<RunSpec>().map_err(|e| Refuse::bad("bad-specification", e))?;
+            if opened.signer() != shared.key {
+                return Err(Refuse::bad("bad-specification", "the specification is signed by somebody else"));
+            }
+            let value = opened.value();
+            value.check().map_err(|e| Refuse::bad("bad-specification", e))?;
+            let run = value.id().map_err(|e| Refuse::bad("bad-specification", e))?;
+            shared.office.computer.check(run, value).await?;
+            (run, Event::Open { spec })
+        }
+        Command::Pause { run } => (run, Event::Pause),
+        Command::Resume { run } => (run, Event::Resume),
+        Command::Cancel { run, reason } => {
+            (run, Event::Cancel { reason: reason.chars().take(200).collect() })
+        }
+    };
+    shared.office.market.happened(run, event).await?;
+    let run = shared.office.market.with(run, Run::clone)?;
+    json(views::view(&run))
+}
+
+/// Everything that changes about a run, as server-sent events.
+pub(super) async fn events<M: Money>(
+    State(shared): Here<M>,
+    Path(run): Path<String>,
+) -> Result<Response, Refuse> {
+    let run = run_id(&run)?;
+    shared.office.market.with(run, |_| ())?;
+    let changes = shared.office.market.changes();
+    let next = move |(shared, mut changes, known): (
+        Arc<Shared<M>>,
+        tokio::sync::watch::Receiver<u64>,
+        u64,
+    )| async move {
+        loop {
+            changes.mark_unchanged();
+            let state = shared.office.market.with(run, |r| (r.version, views::round_work(r))).ok()?;
+            if state.0 != known {
+                let event = Sse::default().event("round").json_data(&state.1).ok()?;
+                return Some((Ok::<_, Infallible>(event), (shared, changes, state.0)));
+            }
+            changes.changed().await.ok()?;
+        }
+    };
+    let stream = stream::unfold((shared, changes, 0), next);
+    Ok(axum::response::Sse::new(stream).keep_alive(KeepAlive::default()).into_response())
+}

@@ -1,0 +1,173 @@
+//! What is shown of a run.
+
+use watershed_commons::client::to_text;
+use watershed_protocol::market::FinalState;
+use watershed_protocol::market::view::{MinerView, RoundView, RoundWorkView, RunView, SumsView, WorkView};
+use watershed_protocol::{AssignmentId, Envelope, PublicKey};
+
+use crate::machine::{Phase, Run, Stage, Work, WorkStage};
+
+pub(super) fn phase(run: &Run) -> &'static str {
+    match run.phase {
+        Phase::Funding => "funding",
+        Phase::Preparing => "preparing",
+        Phase::Running => "running",
+        Phase::Closing { .. } => "closing",
+        Phase::Ended { .. } => "ended",
+    }
+}
+
+fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Locking => "locking",
+        Stage::Training => "training",
+        Stage::Revealing => "revealing",
+        Stage::Judging => "judging",
+        Stage::Stepping => "stepping",
+    }
+}
+
+fn work_stage(stage: &WorkStage) -> &'static str {
+    match stage {
+        WorkStage::Hashing => "hashing",
+        WorkStage::Offering => "offering",
+        WorkStage::Offered => "offered",
+        WorkStage::Locking => "locking",
+        WorkStage::Paid => "paid",
+        WorkStage::Confirming => "confirming",
+        WorkStage::Locked => "locked",
+        WorkStage::Committed => "committed",
+        WorkStage::Revealed => "revealed",
+        WorkStage::Dropped { .. } => "dropped",
+    }
+}
+
+fn round(run: &Run) -> Option<RoundView> {
+    let round = run.round.as_ref()?;
+    Some(RoundView {
+        number: round.number,
+        stage: stage(round.stage).to_owned(),
+        until: round.until,
+        randomness: run.randomness(),
+    })
+}
+
+fn text(envelope: &Envelope) -> String {
+    to_text(envelope).unwrap_or_default()
+}
+
+pub(super) fn view(run: &Run) -> RunView {
+    let end = match &run.phase {
+        Phase::Closing { how, .. } | Phase::Ended { how } => match how {
+            FinalState::Finished => "finished".to_owned(),
+            FinalState::Cancelled { reason } => format!("cancelled: {reason}"),
+        },
+        _ => run.cancelled.as_ref().map(|reason| format!("cancelled: {reason}")).unwrap_or_default(),
+    };
+    let t = &run.totals;
+    RunView {
+        run: run.id,
+        title: run.spec.title.clone(),
+        phase: phase(run).to_owned(),
+        end,
+        paused: run.paused,
+        trouble: run.trouble.clone().unwrap_or_default(),
+        rounds_done: run.next_round,
+        rounds: run.spec.rounds.count,
+        round: round(run),
+        miners: run.miners.values().filter(|m| m.active).count(),
+        sums: SumsView {
+            pledged: t.pledged,
+            locked: t.locked,
+            paid: t.paid,
+            back: t.back,
+            fees: t.fees,
+            left: t.left,
+            accepted: t.accepted,
+            rejected: t.rejected,
+        },
+        checkpoints: run.checkpoints.clone(),
+        spec: run.spec.clone(),
+        signed: text(&run.signed),
+    }
+}
+
+pub(super) fn work(id: AssignmentId, work: &Work) -> WorkView {
+    let reason = match &work.stage {
+        WorkStage::Dropped { reason } => reason.clone(),
+        _ => String::new(),
+    };
+    WorkView {
+        id,
+        assignment: work.assignment.clone(),
+        stage: work_stage(&work.stage).to_owned(),
+        reason,
+        hashed: work.hashes.keys().copied().collect(),
+        lots: work.lots.clone(),
+        commitment: work.commitment.clone(),
+        reveal: work.reveal.clone(),
+        openings: work.openings.iter().map(|(key, opening)| (*key, opening.clone())).collect(),
+        opened: work.opened.values().cloned().collect(),
+        verdicts: work.verdicts.values().map(|v| text(&v.envelope)).collect(),
+        judged: work.judged,
+        accepted: work.judged && work.is_accepted(),
+        escrow_open: work.escrow_open,
+        receipts: work.receipts,
+    }
+}
+
+pub(super) fn round_work(run: &Run) -> RoundWorkView {
+    // Before everybody is bound, nobody is shown what others are bound to.
+    let hidden = matches!(run.round.as_ref().map(|r| r.stage), Some(Stage::Locking | Stage::Training));
+    let works = run.current().map(|(id, w)| {
+        let view = work(*id, w);
+        if hidden { WorkView { commitment: None, ..view } } else { view }
+    });
+    RoundWorkView {
+        version: run.version,
+        round: round(run),
+        checkpoint: run.checkpoint().cloned(),
+        ended: matches!(run.phase, Phase::Ended { .. }),
+        works: works.collect(),
+    }
+}
+
+/// Changes with every event that concerns a miner.
+pub(super) fn miner_version(run: &Run, key: &PublicKey) -> u64 {
+    let works = run.works.values().filter(|w| w.assignment.miner == *key).map(|w| w.version).max();
+    let stage = run.round.as_ref().map_or(0, |r| 1 + r.stage as u64 + u64::from(r.number) * 8);
+    let channel = run.miners.get(key).map_or(0, |m| match &m.channel {
+        None => 1,
+        Some(Ok(())) => 2,
+        Some(Err(_)) => 3,
+    });
+    // Any change of any part changes the whole: parts are far below what they are multiplied with.
+    works.unwrap_or(0).wrapping_mul(1 << 24)
+        ^ stage.wrapping_mul(1 << 4)
+        ^ channel
+        ^ (phase(run).len() as u64) << 60
+}
+
+pub(super) fn miner(run: &Run, key: &PublicKey) -> MinerView {
+    let known = run.miners.get(key);
+    let channel = match known.map(|m| &m.channel) {
+        Some(Some(Ok(()))) => "ready".to_owned(),
+        Some(Some(Err(reason))) => reason.clone(),
+        _ => "none yet".to_owned(),
+    };
+    let mut works: Vec<(&AssignmentId, &Work)> =
+        run.works.iter().filter(|(_, w)| w.assignment.miner == *key).collect();
+    works.sort_by_key(|(_, w)| (w.assignment.round, w.assignment.window.first));
+    MinerView {
+        version: miner_version(run, key),
+        active: known.is_some_and(|m| m.active),
+        channel,
+        ended: matches!(run.phase, Phase::Ended { .. }),
+        phase: phase(run).to_owned(),
+        round: round(run),
+        checkpoint: run.checkpoint().cloned(),
+        record: known.map_or((0, 0), |m| m.record),
+        last: known.and_then(|m| m.last),
+        works: works.into_iter().map(|(id, w)| work(*id, w)).collect(),
+    }
+}

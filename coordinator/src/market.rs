@@ -1,0 +1,267 @@
+//! All runs of a coordinator, and the one thread that changes them.
+//!
+//! Events are taken in batches: each is applied, the batch is written down in one transaction, and only then are the
+//! senders answered and the effects started. If the journal cannot be written, the state is read from it again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, mpsc};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+use tokio::sync::{mpsc as channel, oneshot, watch};
+use watershed_protocol::market::{Message, RunSpec};
+use watershed_protocol::{Envelope, PublicKey, RunId};
+
+use crate::journal::{Journal, JournalError, Row};
+use crate::machine::{Effect, Event, Refusal, Run};
+
+/// Most events of one transaction.
+const BATCH: usize = 256;
+
+/// Seconds after which a miner that was not heard of is not given work.
+pub const LIVE: u64 = 45;
+
+/// Why an event was not taken.
+#[derive(Clone, Debug, Error)]
+pub enum MarketError {
+    /// By the run.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No such run.
+    #[error("there is no run {0} here")]
+    NoRun(RunId),
+    /// Not a specification.
+    #[error("the specification is not signed by this coordinator")]
+    NotASpecification,
+    /// The disk.
+    #[error("{0}")]
+    Journal(String),
+    /// It is being stopped.
+    #[error("the coordinator is stopping")]
+    Stopping,
+}
+
+/// An effect to be carried out.
+#[derive(Debug)]
+pub struct Todo {
+    /// For which run.
+    pub run: RunId,
+    /// What.
+    pub effect: Effect,
+}
+
+enum Work {
+    Event { run: RunId, event: Event, done: Option<String>, reply: oneshot::Sender<Result<(), MarketError>> },
+    Done { run: RunId, name: String },
+}
+
+type Runs = BTreeMap<RunId, Run>;
+
+/// A handle to all runs.
+#[derive(Clone, Debug)]
+pub struct Market {
+    runs: Arc<RwLock<Runs>>,
+    seen: Arc<Mutex<HashMap<(RunId, PublicKey), u64>>>,
+    work: mpsc::Sender<Work>,
+    changed: Arc<watch::Sender<u64>>,
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn apply_to(runs: &mut Runs, run: RunId, event: &Event, now: u64) -> Result<Vec<Effect>, MarketError> {
+    if let Event::Open { spec: envelope } = event {
+        if runs.contains_key(&run) {
+            return Ok(Vec::new());
+        }
+        let spec = envelope.open::<RunSpec>().map_err(|_| MarketError::NotASpecification)?.into_value();
+        let (new, effects) = Run::open_run(&spec, envelope)?;
+        runs.insert(run, new);
+        return Ok(effects);
+    }
+    let run = runs.get_mut(&run).ok_or(MarketError::NoRun(run))?;
+    Ok(run.apply(event, now)?)
+}
+
+fn load(journal: &Journal) -> Result<Runs, JournalError> {
+    let mut runs = Runs::new();
+    // What was taken once is taken again: refusals are not written down.
+    journal.events(&mut |run, at, event| drop(apply_to(&mut runs, run, &event, at)))?;
+    Ok(runs)
+}
+
+impl Market {
+    /// Reads the journal and starts the thread. Effects that are not done come first out of the channel.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn open(path: &Path) -> Result<(Self, channel::UnboundedReceiver<Todo>), JournalError> {
+        let journal = Journal::open(path)?;
+        let runs = Arc::new(RwLock::new(load(&journal)?));
+        let (todo, effects) = channel::unbounded_channel();
+        for (run, effect) in journal.undone()? {
+            let _ = todo.send(Todo { run, effect });
+        }
+        let (work, requests) = mpsc::channel();
+        let changed = Arc::new(watch::Sender::new(0));
+        let market =
+            Self { runs: Arc::clone(&runs), seen: Arc::default(), work, changed: Arc::clone(&changed) };
+        std::thread::spawn(move || serve(journal, &runs, &requests, &todo, &changed));
+        Ok((market, effects))
+    }
+
+    /// Looks at all runs.
+    pub fn runs(&self) -> RwLockReadGuard<'_, Runs> {
+        self.runs.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at one run.
+    ///
+    /// # Errors
+    /// [`MarketError::NoRun`].
+    pub fn with<T>(&self, run: RunId, look: impl FnOnce(&Run) -> T) -> Result<T, MarketError> {
+        self.runs().get(&run).map(look).ok_or(MarketError::NoRun(run))
+    }
+
+    /// A number that changes with every event.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Notes that a miner is there.
+    pub fn saw(&self, run: RunId, miner: PublicKey) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert((run, miner), now());
+    }
+
+    /// Miners that were heard of lately.
+    pub fn live(&self, run: RunId) -> Vec<PublicKey> {
+        let oldest = now().saturating_sub(LIVE);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|_, at| *at >= oldest);
+        seen.keys().filter(|(of, _)| *of == run).map(|(_, key)| *key).collect()
+    }
+
+    async fn tell(&self, run: RunId, event: Event, done: Option<String>) -> Result<(), MarketError> {
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Event { run, event, done, reply }).map_err(|_| MarketError::Stopping)?;
+        answer.await.map_err(|_| MarketError::Stopping)?
+    }
+
+    /// Something happened.
+    ///
+    /// # Errors
+    /// [`MarketError`].
+    pub async fn happened(&self, run: RunId, event: Event) -> Result<(), MarketError> {
+        self.tell(run, event, None).await
+    }
+
+    /// A signed message arrived.
+    ///
+    /// # Errors
+    /// [`MarketError`].
+    pub async fn said(
+        &self,
+        run: RunId,
+        signer: PublicKey,
+        message: Message,
+        envelope: Envelope,
+    ) -> Result<(), MarketError> {
+        self.tell(run, Event::Said { signer, message, envelope }, None).await
+    }
+
+    /// An effect is done, with this outcome.
+    ///
+    /// # Errors
+    /// [`MarketError`].
+    pub async fn outcome(&self, run: RunId, effect: &Effect, event: Event) -> Result<(), MarketError> {
+        self.tell(run, event, effect.name()).await
+    }
+
+    /// An effect that has no outcome is done.
+    pub fn done(&self, run: RunId, effect: &Effect) {
+        if let Some(name) = effect.name() {
+            let _ = self.work.send(Work::Done { run, name });
+        }
+    }
+}
+
+fn serve(
+    mut journal: Journal,
+    runs: &RwLock<Runs>,
+    requests: &mpsc::Receiver<Work>,
+    todo: &channel::UnboundedSender<Todo>,
+    changed: &watch::Sender<u64>,
+) {
+    while let Ok(first) = requests.recv() {
+        let mut batch = vec![first];
+        while batch.len() < BATCH
+            && let Ok(next) = requests.try_recv()
+        {
+            batch.push(next);
+        }
+        let at = now();
+        let mut taken = Vec::new();
+        let mut answers = Vec::new();
+        {
+            let mut runs = runs.write().unwrap_or_else(PoisonError::into_inner);
+            for work in batch {
+                match work {
+                    Work::Event { run, event, done, reply } => match apply_to(&mut runs, run, &event, at) {
+                        Ok(effects) => {
+                            taken.push((run, event, effects, done));
+                            answers.push((reply, Ok(())));
+                        }
+                        Err(e) => answers.push((reply, Err(e))),
+                    },
+                    Work::Done { run, name } => {
+                        // Not worth a transaction that others wait for; if it is lost, the effect is done again.
+                        if let Err(e) = journal.done(run, &name) {
+                            eprintln!("{e}");
+                        }
+                    }
+                }
+            }
+            let rows: Vec<Row<'_>> = taken
+                .iter()
+                .map(|(run, event, effects, done)| Row {
+                    run: *run,
+                    at,
+                    event,
+                    effects,
+                    done: done.as_deref(),
+                })
+                .collect();
+            if !rows.is_empty()
+                && let Err(e) = journal.append(&rows)
+            {
+                eprintln!("{e}");
+                for (_, answer) in &mut answers {
+                    *answer = Err(MarketError::Journal(e.to_string()));
+                }
+                taken.clear();
+                match load(&journal) {
+                    Ok(read) => *runs = read,
+                    Err(e) => {
+                        // Neither written nor read: whoever asks is told that the coordinator stops.
+                        eprintln!("{e}");
+                        return;
+                    }
+                }
+            }
+        }
+        for (reply, answer) in answers {
+            let _ = reply.send(answer);
+        }
+        if !taken.is_empty() {
+            changed.send_modify(|n| *n = n.wrapping_add(1));
+        }
+        for (run, _, effects, _) in taken {
+            for effect in effects.into_iter().filter(|e| e.name().is_some()) {
+                let _ = todo.send(Todo { run, effect });
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What a coordinator needs of money. Every call may be repeated.
+
+use std::future::Future;
+
+use thiserror::Error;
+use watershed_payments::treasury::TreasuryError;
+use watershed_protocol::market::RunSpec;
+use watershed_protocol::market::view::PledgeView;
+use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RunId};
+
+use crate::blobs::BlobError;
+use crate::machine::Work;
+use crate::market::MarketError;
+
+/// Why an effect did not succeed.
+#[derive(Debug, Error)]
+pub enum MoneyError {
+    /// The wallet and its books.
+    #[error(transparent)]
+    Treasury(#[from] TreasuryError),
+    /// The blobs.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The runs.
+    #[error(transparent)]
+    Market(#[from] MarketError),
+    /// Something else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// How a campaign ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Campaign {
+    /// All pledges are taken.
+    Funded(Vec<(PaymentHash, Msat)>),
+    /// All went back.
+    Over(String),
+}
+
+/// What is done with money.
+pub trait Money: Send + Sync + 'static {
+    /// Collects pledges and waits for the end of it.
+    fn campaign(
+        &self,
+        run: RunId,
+        spec: &RunSpec,
+    ) -> impl Future<Output = Result<Campaign, MoneyError>> + Send;
+
+    /// Gives pledges back.
+    fn cancel_campaign(
+        &self,
+        run: RunId,
+        reason: &str,
+    ) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// Asks for a pledge.
+    fn pledge(
+        &self,
+        run: RunId,
+        sponsor: &str,
+        amount: Msat,
+    ) -> impl Future<Output = Result<PledgeView, MoneyError>> + Send;
+
+    /// How a pledge stands.
+    fn pledge_state(&self, run: RunId, hash: &str) -> Result<PledgeView, MoneyError>;
+
+    /// Sums pledged so far, and what is needed.
+    fn raised(&self, run: RunId) -> Result<(Msat, Msat), MoneyError>;
+
+    /// Sees that a node can hold a reward in so many lots.
+    fn channel(
+        &self,
+        node: &str,
+        reward: Msat,
+        lots: usize,
+    ) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// Makes an escrow.
+    fn offer(
+        &self,
+        run: RunId,
+        spec: &RunSpec,
+        assignment: AssignmentId,
+        work: &Work,
+        node: &str,
+    ) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// Pays its lots.
+    fn lock(
+        &self,
+        assignment: AssignmentId,
+        invoices: &[String],
+    ) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// Compares the payee's word with our node.
+    fn confirm(
+        &self,
+        assignment: AssignmentId,
+        reports: &[(PaymentHash, u32)],
+    ) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// Takes back what was not paid.
+    fn withdraw(&self, assignment: AssignmentId) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// Waits until no lot is open; what was paid and what came back. Lots that nobody asked to pay are withdrawn when
+    /// `tried` says that nobody will.
+    fn ended(
+        &self,
+        assignment: AssignmentId,
+        tried: &(dyn Fn() -> bool + Send + Sync),
+    ) -> impl Future<Output = Result<(Msat, Msat), MoneyError>> + Send;
+
+    /// Credits a validator.
+    fn fee(
+        &self,
+        run: RunId,
+        spec: &RunSpec,
+        assignment: AssignmentId,
+        validator: PublicKey,
+    ) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// Divides what is left among the sponsors' accounts.
+    fn finish(
+        &self,
+        run: RunId,
+        spec: &RunSpec,
+        pledged: Msat,
+    ) -> impl Future<Output = Result<Msat, MoneyError>> + Send;
+
+    /// Pays a sponsor's part of what is left: whoever knows the preimage of a pledge paid it.
+    fn refund(
+        &self,
+        run: RunId,
+        preimage: &str,
+        invoice: &str,
+    ) -> impl Future<Output = Result<Msat, MoneyError>> + Send;
+
+    /// Pays a validator what it was credited.
+    fn pay_validator(
+        &self,
+        validator: PublicKey,
+        invoice: &str,
+    ) -> impl Future<Output = Result<Msat, MoneyError>> + Send;
+}

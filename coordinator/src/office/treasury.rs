@@ -1,0 +1,312 @@
+//! Money over a real wallet.
+
+use std::time::Duration;
+
+use watershed_payments::escrow::{HoldState, LotState, LotTerms, Terms};
+use watershed_payments::ledger::{Account, Name};
+use watershed_payments::store::SqliteStore;
+use watershed_payments::treasury::{
+    CampaignState, CampaignStatus, ChannelPolicy, LotStatus, Offer, PayoutState, PledgeStatus, Treasury,
+    TreasuryError,
+};
+use watershed_payments::wallet::ldk::LdkWallet;
+use watershed_payments::wallet::{Invoice, NodeAddress, Wallet as _};
+use watershed_protocol::market::RunSpec;
+use watershed_protocol::market::view::PledgeView;
+use watershed_protocol::{AssignmentId, Msat, PaymentHash, Preimage, PublicKey, RunId};
+
+use super::money::{Campaign, Money, MoneyError};
+use super::sum;
+use crate::machine::Work;
+
+/// How long a call may wait before it is made again.
+const TURN: Duration = Duration::from_secs(3600);
+
+/// How long a payout is waited for before the caller is told that it is under way.
+const PAYOUT: Duration = Duration::from_secs(30);
+
+/// Most that a payout may cost on its way: a hundredth, and something for small ones.
+fn max_fee(amount: Msat) -> Msat {
+    Msat::new(amount.msat() / 100 + 5_000)
+}
+
+/// The wallet and books of a coordinator.
+#[derive(Clone)]
+pub struct TreasuryMoney(pub Treasury<LdkWallet, SqliteStore>);
+
+fn other(text: impl std::fmt::Display) -> MoneyError {
+    MoneyError::Other(text.to_string())
+}
+
+fn name(text: &str) -> Result<Name, MoneyError> {
+    text.parse().map_err(other)
+}
+
+fn budget(run: RunId, spec: &RunSpec) -> Result<Account, MoneyError> {
+    // Without pledges the operator pays.
+    if spec.funding.goal > Msat::ZERO {
+        Ok(Account::Budget(name(&run.to_string())?))
+    } else {
+        Ok(Account::Operator)
+    }
+}
+
+fn view(pledge: &PledgeStatus) -> PledgeView {
+    let state = match &pledge.hold.state {
+        HoldState::Invoiced => "invoiced",
+        HoldState::Held { .. } => "held",
+        HoldState::Claiming { .. } => "claiming",
+        HoldState::Settled { .. } => "settled",
+        HoldState::GivenBack { .. } => "given-back",
+    };
+    PledgeView {
+        invoice: pledge.hold.invoice.to_string(),
+        hash: pledge.hold.hash.to_string(),
+        state: state.to_owned(),
+        amount: pledge.hold.amount,
+    }
+}
+
+impl TreasuryMoney {
+    fn status(&self, run: RunId) -> Result<CampaignStatus, MoneyError> {
+        Ok(self.0.campaign(&name(&run.to_string())?)?)
+    }
+
+    async fn paid_out(&self, hash: PaymentHash) -> Result<Msat, MoneyError> {
+        let treasury = &self.0;
+        let end = tokio::time::Instant::now() + PAYOUT;
+        loop {
+            let payout = treasury.payout(hash)?;
+            match payout.state {
+                PayoutState::Paid { .. } => return Ok(payout.amount),
+                PayoutState::Failed { .. } => {
+                    return Err(other("no route carried the payment; try a smaller amount, or later"));
+                }
+                PayoutState::Paying if tokio::time::Instant::now() > end => {
+                    return Err(other("the payment is under way; ask again to see how it ends"));
+                }
+                PayoutState::Paying => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+}
+
+impl Money for TreasuryMoney {
+    async fn campaign(&self, run: RunId, spec: &RunSpec) -> Result<Campaign, MoneyError> {
+        let treasury = &self.0;
+        treasury.start_campaign(name(&run.to_string())?, spec.funding.goal, spec.funding.window, None)?;
+        loop {
+            let mut changes = treasury.changes();
+            let status = self.status(run)?;
+            match status.campaign.state {
+                CampaignState::Collecting => {}
+                CampaignState::Funded if status.campaign.done => {
+                    let taken = status.pledges.iter().filter_map(|p| match p.hold.state {
+                        HoldState::Settled { received, .. } => Some((p.hold.hash, received)),
+                        _ => None,
+                    });
+                    return Ok(Campaign::Funded(taken.collect()));
+                }
+                CampaignState::Cancelled { reason } if status.campaign.done => {
+                    return Ok(Campaign::Over(reason));
+                }
+                CampaignState::Funded | CampaignState::Cancelled { .. } => {}
+            }
+            let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
+        }
+    }
+
+    async fn cancel_campaign(&self, run: RunId, reason: &str) -> Result<(), MoneyError> {
+        match self.0.cancel_campaign(&name(&run.to_string())?, reason).await {
+            // It was funded in this moment, or cancelled before.
+            Ok(_) | Err(TreasuryError::CampaignOver { .. }) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn pledge(&self, run: RunId, sponsor: &str, amount: Msat) -> Result<PledgeView, MoneyError> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(other)?;
+        let hold = self.0.pledge(&name(&run.to_string())?, name(sponsor)?, amount, secret).await?;
+        self.pledge_state(run, &hold.hash.to_string())
+    }
+
+    fn pledge_state(&self, run: RunId, hash: &str) -> Result<PledgeView, MoneyError> {
+        let status = self.status(run)?;
+        let found = status.pledges.iter().find(|p| p.hold.hash.to_string() == hash);
+        found.map(view).ok_or_else(|| other(format!("this run has no pledge {hash}")))
+    }
+
+    fn raised(&self, run: RunId) -> Result<(Msat, Msat), MoneyError> {
+        let status = self.status(run)?;
+        Ok((status.raised, status.campaign.goal))
+    }
+
+    async fn channel(&self, node: &str, reward: Msat, lots: usize) -> Result<(), MoneyError> {
+        let node: NodeAddress = node.parse().map_err(other)?;
+        self.0.ensure_capacity(&node, reward, lots, &ChannelPolicy::default()).await?;
+        Ok(())
+    }
+
+    async fn offer(
+        &self,
+        run: RunId,
+        spec: &RunSpec,
+        assignment: AssignmentId,
+        work: &Work,
+        node: &str,
+    ) -> Result<(), MoneyError> {
+        let lots: Vec<LotTerms> =
+            work.lots.iter().map(|lot| LotTerms { hash: lot.hash, amount: lot.amount }).collect();
+        self.channel(node, work.assignment.reward, lots.len()).await?;
+        let node: NodeAddress = node.parse().map_err(other)?;
+        let offer = Offer {
+            terms: Terms { subject: assignment.subject(), window: spec.reward.window, lots },
+            payee: node.id,
+            budget: budget(run, spec)?,
+            earner: Account::Miner(name(&work.assignment.miner.to_string())?),
+        };
+        Ok(self.0.offer(&offer)?)
+    }
+
+    async fn lock(&self, assignment: AssignmentId, invoices: &[String]) -> Result<(), MoneyError> {
+        let subject = assignment.subject();
+        let parsed: Result<Vec<Invoice>, _> = invoices.iter().map(|i| i.parse::<Invoice>()).collect();
+        let locked = match parsed {
+            Ok(invoices) => self.0.lock(subject, &invoices).await.map_err(MoneyError::from),
+            Err(e) => Err(other(e)),
+        };
+        let lots = match locked {
+            Ok(lots) => lots,
+            Err(e) => {
+                self.0.withdraw_offer(subject)?;
+                return Err(e);
+            }
+        };
+        let back = lots.iter().find_map(|lot| match &lot.state {
+            LotState::CameBack { how } => Some(how.to_string()),
+            _ => None,
+        });
+        back.map_or(Ok(()), |how| Err(other(how)))
+    }
+
+    async fn confirm(
+        &self,
+        assignment: AssignmentId,
+        reports: &[(PaymentHash, u32)],
+    ) -> Result<(), MoneyError> {
+        self.0.confirm(assignment.subject(), reports).await?;
+        Ok(())
+    }
+
+    async fn withdraw(&self, assignment: AssignmentId) -> Result<(), MoneyError> {
+        match self.0.withdraw_offer(assignment.subject()) {
+            // What is in flight has to come back by itself.
+            Ok(_) | Err(TreasuryError::NoEscrow(_) | TreasuryError::Lot(_)) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn ended(
+        &self,
+        assignment: AssignmentId,
+        tried: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Result<(Msat, Msat), MoneyError> {
+        let subject = assignment.subject();
+        let end = tokio::time::Instant::now() + TURN;
+        loop {
+            let mut changes = self.0.changes();
+            let lots: Vec<LotStatus> = match self.0.escrow(subject) {
+                Ok(lots) => lots,
+                Err(TreasuryError::NoEscrow(_)) => return Ok((Msat::ZERO, Msat::ZERO)),
+                Err(e) => return Err(e.into()),
+            };
+            let offered = lots.iter().any(|l| l.state == LotState::Offered);
+            if offered && tried() {
+                self.withdraw(assignment).await?;
+                continue;
+            }
+            let ended =
+                |l: &&LotStatus| matches!(l.state, LotState::Settled { .. } | LotState::CameBack { .. });
+            if lots.iter().filter(ended).count() == lots.len() {
+                let settled = lots.iter().filter(|l| matches!(l.state, LotState::Settled { .. }));
+                let back = lots.iter().filter(|l| matches!(l.state, LotState::CameBack { .. }));
+                return Ok((sum(settled.map(|l| l.amount)), sum(back.map(|l| l.amount))));
+            }
+            if tokio::time::Instant::now() > end {
+                return Err(other("lots are still open"));
+            }
+            let _ = tokio::time::timeout(Duration::from_secs(2), changes.changed()).await;
+        }
+    }
+
+    async fn fee(
+        &self,
+        run: RunId,
+        spec: &RunSpec,
+        assignment: AssignmentId,
+        validator: PublicKey,
+    ) -> Result<(), MoneyError> {
+        let to = Account::Validator(name(&validator.to_string())?);
+        let key = format!("verdict/{assignment}/{validator}");
+        let memo = format!("verdict on {assignment}");
+        Ok(self.0.transfer(&key, &budget(run, spec)?, &to, spec.reward.verdict_fee, &memo)?)
+    }
+
+    async fn finish(&self, run: RunId, spec: &RunSpec, pledged: Msat) -> Result<Msat, MoneyError> {
+        if spec.funding.goal == Msat::ZERO {
+            return Ok(Msat::ZERO);
+        }
+        let from = budget(run, spec)?;
+        let status = self.status(run)?;
+        // Repeated after a kill: what was divided already is counted by its transfers.
+        let mut left = self.0.available(&from)?;
+        let mut parts = Msat::ZERO;
+        let taken: Vec<(PaymentHash, Msat)> = status
+            .pledges
+            .iter()
+            .filter_map(|p| match p.hold.state {
+                HoldState::Settled { received, .. } => Some((p.hold.hash, received)),
+                _ => None,
+            })
+            .collect();
+        for (hash, _) in &taken {
+            let part = self.0.available(&Account::Sponsor(name(&hash.to_string())?))?;
+            left = left.checked_add(part).unwrap_or(left);
+        }
+        for (hash, amount) in &taken {
+            let share =
+                u128::from(left.msat()) * u128::from(amount.msat()) / u128::from(pledged.msat().max(1));
+            let share = Msat::new(u64::try_from(share).unwrap_or(0));
+            if share > Msat::ZERO {
+                let to = Account::Sponsor(name(&hash.to_string())?);
+                let memo = "the pledge's part of what the run did not spend";
+                self.0.transfer(&format!("left/{run}/{hash}"), &from, &to, share, memo)?;
+                parts = parts.checked_add(share).unwrap_or(parts);
+            }
+        }
+        Ok(parts)
+    }
+
+    async fn refund(&self, run: RunId, preimage: &str, invoice: &str) -> Result<Msat, MoneyError> {
+        let hash = Preimage::parse(preimage).map_err(other)?.hash();
+        self.pledge_state(run, &hash.to_string())?;
+        let invoice: Invoice = invoice.parse().map_err(other)?;
+        let from = Account::Sponsor(name(&hash.to_string())?);
+        self.0.pay_out(&invoice, max_fee(invoice.amount()), from).await?;
+        self.paid_out(invoice.hash()).await
+    }
+
+    async fn pay_validator(&self, validator: PublicKey, invoice: &str) -> Result<Msat, MoneyError> {
+        let invoice: Invoice = invoice.parse().map_err(other)?;
+        let from = Account::Validator(name(&validator.to_string())?);
+        self.0.pay_out(&invoice, max_fee(invoice.amount()), from).await?;
+        self.paid_out(invoice.hash()).await
+    }
+}
+
+impl std::fmt::Debug for TreasuryMoney {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TreasuryMoney({})", self.0.wallet().node_id())
+    }
+}
