@@ -348,3 +348,16 @@ impl Client {
         self.body(&url, answer, limit).await.map(Some)
     }
 }
+
+/// A verdict as a validator gives it out itself, in base64; none if it has none.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn verdict_of(url: &str, assignment: AssignmentId) -> Result<Option<String>, ClientError> {
+    let validator = Client::new(url)?;
+    match validator.get::<Signed>(&format!("/verdicts/{assignment}")).await {
+        Ok(signed) => Ok(Some(signed.envelope)),
+        Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}

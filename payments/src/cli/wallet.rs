@@ -13,7 +13,7 @@ use crate::wallet::ldk::words;
 use crate::wallet::{Invoice, NodeAddress, NodeId, Withdraw};
 
 /// Look at the wallet and use it.
-#[derive(Subcommand)]
+#[derive(Subcommand, Clone, Debug)]
 pub enum WalletCommand {
     /// Who the wallet is, and how it stands
     Show,

@@ -1,0 +1,75 @@
+//! Where a miner keeps everything.
+
+use std::path::{Path, PathBuf};
+
+use watershed_payments::cli::Place;
+use watershed_protocol::{RunId, SecretKey};
+use watershed_shards::library::load_or_create;
+
+/// The folder, and how to answer.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct HomeArgs {
+    /// Folder of the miner [default: watershed/miner in your data folder]
+    #[arg(long, env = "WATERSHED_MINER", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print one JSON value on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The folder of a miner.
+#[derive(Clone, Debug)]
+pub(super) struct Home {
+    folder: PathBuf,
+    pub(super) json: bool,
+}
+
+impl Home {
+    pub(super) fn new(args: &HomeArgs) -> Result<Self, String> {
+        let folder = match &args.data {
+            Some(data) => data.clone(),
+            None => {
+                let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+                let base = base.or_else(|| std::env::home_dir().map(|home| home.join(".local/share")));
+                base.ok_or("there is no home folder; say where the miner is with --data")?.join("watershed/miner")
+            }
+        };
+        Ok(Self { folder, json: args.json })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn wallet(&self) -> PathBuf {
+        self.folder.join("wallet")
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place { data: Some(self.wallet()), json: self.json }
+    }
+
+    pub(super) fn run(&self, run: RunId) -> PathBuf {
+        self.folder.join("runs").join(run.to_string())
+    }
+
+    /// The key; a miner is known by it.
+    pub(super) fn key(&self) -> Result<SecretKey, String> {
+        let (key, _) = load_or_create(&self.folder.join("miner.key"), "Key of a miner").map_err(|e| e.to_string())?;
+        Ok(key)
+    }
+
+    pub(super) fn remember_coordinator(&self, url: &str) -> Result<(), String> {
+        std::fs::write(self.folder.join("coordinator.url"), url).map_err(|e| e.to_string())
+    }
+
+    /// The coordinator that was named, or the one of `init`.
+    pub(super) fn coordinator(&self, named: Option<&str>) -> Result<String, String> {
+        if let Some(url) = named {
+            return Ok(url.to_owned());
+        }
+        let path = self.folder.join("coordinator.url");
+        let url = std::fs::read_to_string(&path);
+        url.map(|u| u.trim().to_owned()).map_err(|_| "say which coordinator with --coordinator URL, or run `watershed-miner init`".to_owned())
+    }
+}

@@ -1,0 +1,184 @@
+//! Files of a run: what a miner carries from round to round, and the task under way. A file has its name only when it is
+//! whole, so a kill at any moment leaves either the old or the new.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use watershed_engine::train::State;
+use watershed_protocol::market::{Assignment, Commitment, Reveal, StepClaim};
+use watershed_protocol::{AssignmentId, Digest, Wire, decode, encode};
+use watershed_rounds::{Carried, floats, floats_of};
+
+/// Folder of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Keep {
+    folder: PathBuf,
+}
+
+/// A finished task.
+#[derive(Clone, Debug)]
+pub(super) struct Finished {
+    pub(super) commitment: Commitment,
+    pub(super) reveal: Reveal,
+}
+
+fn text(path: &Path) -> impl Fn(std::io::Error) -> String {
+    let path = path.display().to_string();
+    move |e| format!("{path}: {e}")
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(text(folder))?;
+    }
+    let partial = path.with_extension("partial");
+    let mut file = fs::File::create(&partial).map_err(text(&partial))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(text(&partial))?;
+    fs::rename(&partial, path).map_err(text(path))
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(text(path)(e)),
+    }
+}
+
+fn message<T: Wire>(path: &Path) -> Result<Option<T>, String> {
+    // What cannot be read is made again.
+    Ok(read(path)?.and_then(|bytes| decode(&bytes).ok()))
+}
+
+impl Keep {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    pub(super) fn library(&self) -> PathBuf {
+        self.folder.join("library")
+    }
+
+    fn work(&self, id: AssignmentId) -> PathBuf {
+        self.folder.join("work").join(id.to_string())
+    }
+
+    /// Parameters of a checkpoint, if they are here.
+    pub(super) fn checkpoint(&self, digest: Digest) -> Result<Option<Vec<u8>>, String> {
+        read(&self.folder.join("checkpoints").join(digest.to_string()))
+    }
+
+    /// Keeps a checkpoint, and the one before it.
+    pub(super) fn keep_checkpoint(&self, digest: Digest, bytes: &[u8]) -> Result<(), String> {
+        let folder = self.folder.join("checkpoints");
+        write(&folder.join(digest.to_string()), bytes)?;
+        let mut files: Vec<(std::time::SystemTime, PathBuf)> = fs::read_dir(&folder)
+            .map_err(text(&folder))?
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+            })
+            .collect();
+        files.sort();
+        for (_, path) in files.iter().rev().skip(3) {
+            let _ = fs::remove_file(path);
+        }
+        Ok(())
+    }
+
+    fn carried_path(&self, id: AssignmentId) -> PathBuf {
+        self.folder.join("carried").join(id.to_string())
+    }
+
+    /// What was carried out of an assignment; none if it is not here or damaged.
+    pub(super) fn carried(&self, id: AssignmentId, parameters: usize) -> Result<Option<Carried>, String> {
+        let Some(bytes) = read(&self.carried_path(id))? else { return Ok(None) };
+        let Some((updates, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
+        let Some((feedback, moments)) = rest.split_at_checked(4 * parameters) else { return Ok(None) };
+        let feedback = floats_of(feedback, "the error feedback", 1, parameters).ok().and_then(|mut v| v.pop());
+        Ok(feedback.map(|feedback| Carried { feedback, moments: moments.to_vec(), updates: u32::from_le_bytes(*updates) }))
+    }
+
+    pub(super) fn keep_carried(&self, id: AssignmentId, carried: &Carried) -> Result<(), String> {
+        let mut bytes = carried.updates.to_le_bytes().to_vec();
+        bytes.extend(floats(&[&carried.feedback]));
+        bytes.extend_from_slice(&carried.moments);
+        write(&self.carried_path(id), &bytes)
+    }
+
+    /// Begins a task, or finds it begun.
+    pub(super) fn begin(&self, id: AssignmentId, assignment: &Assignment) -> Result<(), String> {
+        let path = self.work(id).join("assignment");
+        if path.exists() {
+            return Ok(());
+        }
+        write(&path, &encode(assignment).map_err(|e| e.to_string())?)
+    }
+
+    /// A state between two steps.
+    pub(super) fn state(&self, id: AssignmentId, step: u32, parameters: usize) -> Result<Option<Vec<u8>>, String> {
+        let bytes = read(&self.work(id).join(format!("state-{step}")))?;
+        Ok(bytes.filter(|b| b.len() == 12 * parameters))
+    }
+
+    pub(super) fn keep_state(&self, id: AssignmentId, step: u32, state: &State) -> Result<(), String> {
+        let bytes = floats(&[&state.parameters, &state.first, &state.second]);
+        write(&self.work(id).join(format!("state-{step}")), &bytes)
+    }
+
+    pub(super) fn drop_state(&self, id: AssignmentId, step: u32) {
+        let _ = fs::remove_file(self.work(id).join(format!("state-{step}")));
+    }
+
+    /// The steps that were taken.
+    pub(super) fn steps(&self, id: AssignmentId) -> Result<Vec<StepClaim>, String> {
+        let bytes = read(&self.work(id).join("steps"))?.unwrap_or_default();
+        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    pub(super) fn keep_steps(&self, id: AssignmentId, steps: &[StepClaim]) -> Result<(), String> {
+        write(&self.work(id).join("steps"), &serde_json::to_vec(steps).map_err(|e| e.to_string())?)
+    }
+
+    /// A finished task.
+    pub(super) fn finished(&self, id: AssignmentId) -> Result<Option<Finished>, String> {
+        let folder = self.work(id);
+        let commitment = message::<watershed_protocol::market::Message>(&folder.join("commitment"))?;
+        let reveal = message::<watershed_protocol::market::Message>(&folder.join("reveal"))?;
+        use watershed_protocol::market::Message::{Commit, Reveal as Show};
+        Ok(match (commitment, reveal) {
+            (Some(Commit(commitment)), Some(Show(reveal))) => Some(Finished { commitment, reveal }),
+            _ => None,
+        })
+    }
+
+    /// Keeps what will be handed in; the commitment last, since it says that all is there.
+    pub(super) fn finish(&self, id: AssignmentId, finished: &Finished, encoded: &[u8]) -> Result<(), String> {
+        use watershed_protocol::market::Message::{Commit, Reveal as Show};
+        let folder = self.work(id);
+        let bytes = |m| encode(&m).map_err(|e: watershed_protocol::EncodeError| e.to_string());
+        write(&folder.join("submission"), encoded)?;
+        write(&folder.join("reveal"), &bytes(Show(finished.reveal.clone()))?)?;
+        write(&folder.join("commitment"), &bytes(Commit(finished.commitment.clone()))?)
+    }
+
+    pub(super) fn submission(&self, id: AssignmentId) -> Result<Option<Vec<u8>>, String> {
+        read(&self.work(id).join("submission"))
+    }
+
+    /// Removes tasks that are over, and what was carried out of those that nobody continues.
+    pub(super) fn clean(&self, works: &[AssignmentId], carried: &[AssignmentId]) {
+        let sweep = |folder: PathBuf, kept: &[AssignmentId], whole: bool| {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let keep = name.parse::<AssignmentId>().is_ok_and(|id| kept.contains(&id));
+                if !keep {
+                    let _ = if whole { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+                }
+            }
+        };
+        sweep(self.folder.join("work"), works, true);
+        sweep(self.folder.join("carried"), carried, false);
+    }
+}

@@ -1,0 +1,185 @@
+//! Working for a run: its commands.
+
+mod conduct;
+mod doctor;
+mod home;
+mod keep;
+mod report;
+mod session;
+mod task;
+mod terms;
+mod worker;
+
+use std::time::Duration;
+
+use watershed_commons::client::Client;
+use watershed_engine::device::{self, DeviceChoice};
+use watershed_engine::selftest;
+use watershed_payments::cli::{SetupArgs, WalletCommand};
+use watershed_payments::wallet::ldk::ChainSource;
+use watershed_payments::wallet::{Network, NodeAddress};
+use watershed_protocol::market::view::RunView;
+use watershed_protocol::{Msat, RunId};
+
+pub(crate) use conduct::{Cheat, Conduct};
+pub(crate) use home::HomeArgs;
+use home::Home;
+
+/// What a command ends with.
+type Outcome = Result<(), String>;
+
+/// How `init` makes key and wallet.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct InitArgs {
+    #[command(flatten)]
+    home: HomeArgs,
+    /// The coordinator to work for. Its channels are used before they confirm: until they do it could take back what it
+    /// paid
+    #[arg(long, env = "WATERSHED_COORDINATOR_URL", value_name = "URL")]
+    coordinator: String,
+    /// Where blocks come from: bitcoind://USER:PASSWORD@HOST:PORT, esplora+https://HOST/api, ssl://HOST:PORT or
+    /// tcp://HOST:PORT of an Electrum server
+    #[arg(long, env = "WATERSHED_CHAIN", hide_env_values = true)]
+    chain: ChainSource,
+    /// Where the coordinator reaches this node
+    #[arg(long, default_value = "127.0.0.1:9736", value_name = "HOST:PORT")]
+    listen: String,
+}
+
+/// What `doctor` looks at.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    home: HomeArgs,
+    /// The coordinator [default: the one given to `init`]
+    #[arg(long, env = "WATERSHED_COORDINATOR_URL", value_name = "URL")]
+    coordinator: Option<String>,
+    /// The device: auto, cpu, gpu or gpu:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// How `run` works.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    home: HomeArgs,
+    /// The coordinator [default: the one given to `init`]
+    #[arg(long, env = "WATERSHED_COORDINATOR_URL", value_name = "URL")]
+    coordinator: Option<String>,
+    /// The run to work for [default: the newest that is not over]
+    #[arg(long, value_name = "RUN")]
+    run: Option<RunId>,
+    /// The device: auto, cpu, gpu or gpu:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Least pay for a million tokens, such as 500sat
+    #[arg(long, default_value = "0sat", value_name = "AMOUNT")]
+    min_price: Msat,
+    /// Disk for states between inner steps, in GiB; with less, more is computed again when a validator asks
+    #[arg(long, default_value_t = 8, value_name = "GIB")]
+    states: u64,
+    /// Leave when the run is over, instead of waiting for the next one
+    #[arg(long)]
+    once: bool,
+}
+
+/// The wallet's commands.
+#[derive(clap::Args)]
+pub(crate) struct WalletArgs {
+    #[command(flatten)]
+    home: HomeArgs,
+    #[command(subcommand)]
+    command: WalletCommand,
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())
+}
+
+pub(crate) fn init(args: &InitArgs) -> Outcome {
+    let home = Home::new(&args.home)?;
+    let info = runtime()?
+        .block_on(async { Client::new(&args.coordinator)?.info().await })
+        .map_err(|e| format!("{e}\nIs the coordinator's address right, and is it running?"))?;
+    let network: Network = info.network.parse().map_err(|_| format!("the network {:?} is unknown", info.network))?;
+    let payer: NodeAddress = info.node.parse().map_err(|e| format!("the coordinator's node: {e}"))?;
+    let key = home.key()?;
+    let setup = SetupArgs { network, chain: args.chain.clone(), listen: vec![args.listen.clone()], payer: Some(payer) };
+    watershed_payments::cli::init(&home.place(), &setup).map_err(|e| e.to_string())?;
+    home.remember_coordinator(&args.coordinator)?;
+    if !args.home.json {
+        println!("\nYour key as a miner: {}\nnext: watershed-miner doctor, then watershed-miner run", key.public());
+    }
+    Ok(())
+}
+
+pub(crate) fn doctor(args: &DoctorArgs) -> Outcome {
+    let home = Home::new(&args.home)?;
+    let url = home.coordinator(args.coordinator.as_deref());
+    runtime()?.block_on(doctor::examine(&home, url.ok(), args.device))
+}
+
+pub(crate) fn wallet(args: &WalletArgs) -> Outcome {
+    let home = Home::new(&args.home)?;
+    let outcome = runtime()?.block_on(watershed_payments::cli::wallet(&home.place(), args.command.clone()));
+    outcome.map(drop).map_err(|e| e.to_string())
+}
+
+pub(crate) fn status(args: &HomeArgs) -> Outcome {
+    report::status(&Home::new(args)?)
+}
+
+pub(crate) fn earnings(args: &HomeArgs) -> Outcome {
+    report::earnings(&Home::new(args)?)
+}
+
+/// The run to work for: the one that was named, or the newest that is not over.
+fn choose(runs: &[RunView], named: Option<RunId>) -> Option<RunView> {
+    match named {
+        Some(run) => runs.iter().find(|r| r.run == run).cloned(),
+        None => runs.iter().rev().find(|r| r.phase != "ended" && r.phase != "closing").cloned(),
+    }
+}
+
+pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
+    let home = Home::new(&args.home)?;
+    let url = home.coordinator(args.coordinator.as_deref())?;
+    let opened = device::open(args.device).map_err(|e| e.to_string())?;
+    selftest::check(&opened.device)
+        .map_err(|e| format!("{}: {e}\nThis device may not do exact work; try another with --device", opened.name))?;
+    eprintln!("device {} computes every operation to the bit", opened.name);
+    runtime()?.block_on(async {
+        let client = Client::new(&url).map_err(|e| e.to_string())?;
+        let mut said = false;
+        let mut away = false;
+        loop {
+            match client.runs().await {
+                Ok(runs) => {
+                    away = false;
+                    match choose(&runs, args.run) {
+                        Some(run) => {
+                            let ended = session::work(&home, &client, &run, args, &opened, conduct).await?;
+                            if !ended || args.once || args.run.is_some() {
+                                return Ok(());
+                            }
+                        }
+                        None if args.run.is_some() => return Err("the coordinator has no such run".to_owned()),
+                        None if !std::mem::replace(&mut said, true) => eprintln!("waiting for a run at {url}"),
+                        None => {}
+                    }
+                }
+                Err(e) if e.is_passing() => {
+                    if !std::mem::replace(&mut away, true) {
+                        eprintln!("{e}; trying again");
+                    }
+                }
+                Err(e) => return Err(e.to_string()),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                () = watershed_payments::cli::stop_signal() => return Ok(()),
+            }
+        }
+    })
+}
