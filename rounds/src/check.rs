@@ -1,6 +1,8 @@
 //! Checking what a miner handed in. What is found is a fault that anybody finds again, or nothing.
 
-use watershed_engine::model::TokenError;
+use std::ops::Range;
+
+use watershed_engine::merkle::StateDigest;
 use watershed_engine::train::{State, StepRecord, TrainError, replay};
 use watershed_engine::{moments, pseudo_gradient};
 use watershed_protocol::market::{Assignment, Commitment, Fault, Reveal, TrajectoryHash};
@@ -87,12 +89,13 @@ impl Workbench {
         SOUND
     }
 
-    /// Replays step `step` from the state that the miner handed over as `file`.
+    /// Replays steps from the state before the first of them, which the miner handed over as `file`.
     ///
     /// # Errors
     /// Only for problems of our own.
-    pub fn check_step(&mut self, claim: &Claim<'_>, step: u32, file: &[u8]) -> Found {
+    pub fn check_steps(&mut self, claim: &Claim<'_>, steps: Range<u32>, file: &[u8]) -> Found {
         let n = self.settings.parameters();
+        let step = steps.start;
         let updates = self.updates_before(claim) + step;
         let state = if step == 0 {
             let Ok((first, second)) = decode_moments(file, n) else { return Ok(Err(Fault::Start)) };
@@ -120,20 +123,34 @@ impl Workbench {
         if before != Some(digest(state.digest()?)) {
             return Ok(Err(if step == 0 { Fault::Start } else { Fault::State { step } }));
         }
-        let Some(committed) = claim.reveal.steps.get(step as usize) else {
-            return Ok(Err(Fault::StepCount(claim.reveal.steps.len() as u32)));
+        let mut records = Vec::new();
+        for step in steps {
+            let Some(committed) = claim.reveal.steps.get(step as usize) else {
+                return Ok(Err(Fault::StepCount(claim.reveal.steps.len() as u32)));
+            };
+            records.push(StepRecord {
+                step: self.schedule_step(claim.assignment, step),
+                loss: f32::from_bits(committed.loss),
+                gradient_norm: 0.0,
+                digest: StateDigest(committed.state.0),
+            });
+        }
+        let base = self.schedule_step(claim.assignment, 0);
+        let Self { text, trainer, .. } = self;
+        let (failed, assignment) = (std::cell::RefCell::new(None), claim.assignment);
+        let window = |step: u32| {
+            let skip = u64::from(step - base) * u64::from(assignment.batch);
+            text.step_tokens(&assignment.window, skip, assignment.batch, &failed)
         };
-        let tokens = self.tokens(claim.assignment, step)?;
-        let record = StepRecord {
-            step: self.schedule_step(claim.assignment, step),
-            loss: f32::from_bits(committed.loss),
-            gradient_norm: 0.0,
-            digest: watershed_engine::merkle::StateDigest(committed.state.0),
-        };
-        let window = |_: u32| Ok::<_, TokenError>(tokens.clone());
-        match replay(&mut self.trainer, &state, &[record], &window) {
+        let replayed = replay(trainer, &state, &records, &window);
+        if let Some(error) = failed.into_inner() {
+            return Err(error);
+        }
+        match replayed {
             Ok(_) => SOUND,
-            Err(TrainError::Mismatch { .. } | TrainError::Diverged { .. }) => Ok(Err(Fault::Replay { step })),
+            Err(TrainError::Mismatch { step, .. } | TrainError::Diverged { step, .. }) => {
+                Ok(Err(Fault::Replay { step: step - base }))
+            }
             Err(other) => Err(other.into()),
         }
     }

@@ -1,6 +1,8 @@
 //! The tokens that a run reads.
 
-use watershed_engine::model::Tokens;
+use std::cell::RefCell;
+
+use watershed_engine::model::{TokenError, Tokens};
 use watershed_protocol::data::{Mixture, Register, Split, WindowSpec};
 use watershed_protocol::market::{DataSpec, RunSpec};
 use watershed_shards::shard::OpenSet;
@@ -62,6 +64,23 @@ impl Text {
             self.set.tokens(&range, &mut ids)?;
         }
         Ok(Tokens::new(ids, count as usize, window.sequence_length as usize)?)
+    }
+
+    /// As [`Text::batch`], for the engine's loops, which know errors of tokens only: others are left in `failed`.
+    pub(crate) fn step_tokens(
+        &self,
+        window: &WindowSpec,
+        skip: u64,
+        count: u32,
+        failed: &RefCell<Option<RoundError>>,
+    ) -> Result<Tokens, TokenError> {
+        self.batch(window, skip, count).map_err(|e| match e {
+            RoundError::Tokens(e) => e,
+            other => {
+                failed.replace(Some(other));
+                TokenError::Count { found: 0, expected: 0, batch: 0, seq: 0 }
+            }
+        })
     }
 
     /// Sequences of a window in batches for measuring.

@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use watershed_engine::model::TokenError;
 use watershed_engine::scalar::flush;
 use watershed_engine::train::{State, StepRecord, Trajectory, inner_steps};
 use watershed_engine::{moments, pseudo_gradient};
@@ -39,13 +38,7 @@ impl Workbench {
         let failed = std::cell::RefCell::new(None);
         let window = |step: u32| {
             let skip = u64::from(step - base) * u64::from(assignment.batch);
-            text.batch(&assignment.window, skip, assignment.batch).map_err(|e| match e {
-                RoundError::Tokens(e) => e,
-                other => {
-                    failed.replace(Some(other));
-                    TokenError::Count { found: 0, expected: 0, batch: 0, seq: 0 }
-                }
-            })
+            text.step_tokens(&assignment.window, skip, assignment.batch, &failed)
         };
         let mut told =
             |record: &StepRecord, state: &State| progress(record.step - base, claim(record), state);

@@ -244,7 +244,14 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn say(&self, run: RunId, message: &Message, key: &SecretKey) -> Result<(), ClientError> {
-        let envelope = to_text(&Envelope::sign(message, key)?)?;
+        self.forward(run, to_text(&Envelope::sign(message, key)?)?).await
+    }
+
+    /// Sends a message that is signed already, in base64.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn forward(&self, run: RunId, envelope: String) -> Result<(), ClientError> {
         let done: serde_json::Value =
             self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await?;
         drop(done);
