@@ -67,6 +67,7 @@ impl Blobs {
     pub fn open(place: &str) -> Result<Self, BlobError> {
         if place.starts_with("s3://") {
             let url = place.parse::<reqwest::Url>().map_err(|_| BlobError::Place(place.to_owned()))?;
+            watershed_commons::client::choose_tls();
             let settings = std::env::vars().filter(|(name, _)| name.starts_with("AWS_"));
             let settings = settings.map(|(name, value)| (name.to_lowercase(), value));
             let (store, prefix) = object_store::parse_url_opts(&url, settings)?;

@@ -30,7 +30,8 @@ impl Home {
             None => {
                 let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
                 let base = base.or_else(|| std::env::home_dir().map(|home| home.join(".local/share")));
-                base.ok_or("there is no home folder; say where the validator is with --data")?.join("watershed/validator")
+                base.ok_or("there is no home folder; say where the validator is with --data")?
+                    .join("watershed/validator")
             }
         };
         Ok(Self { folder, json: args.json })
@@ -42,14 +43,16 @@ impl Home {
 
     /// What verdicts are signed with.
     pub(crate) fn key(&self) -> Result<SecretKey, String> {
-        let (key, _) = load_or_create(&self.folder.join("validator.key"), "Key of a validator").map_err(|e| e.to_string())?;
+        let (key, _) = load_or_create(&self.folder.join("validator.key"), "Key of a validator")
+            .map_err(|e| e.to_string())?;
         Ok(key)
     }
 
     /// What the secrets of lots are made from. Not the key: nothing that is signed depends on it.
     pub(crate) fn seed(&self) -> Result<[u8; 32], String> {
         let path = self.folder.join("secrets.key");
-        let (seed, _) = load_or_create(&path, "Seed of a validator's lot secrets").map_err(|e| e.to_string())?;
+        let (seed, _) =
+            load_or_create(&path, "Seed of a validator's lot secrets").map_err(|e| e.to_string())?;
         Ok(seed.to_bytes())
     }
 

@@ -62,7 +62,10 @@ pub(crate) fn first_look(
 }
 
 /// What each submission earns if it is sound. Depends on what is public only, so every validator finds the same.
-pub(crate) fn earned(bench: &Workbench, looks: &BTreeMap<AssignmentId, FirstLook>) -> BTreeMap<AssignmentId, u32> {
+pub(crate) fn earned(
+    bench: &Workbench,
+    looks: &BTreeMap<AssignmentId, FirstLook>,
+) -> BTreeMap<AssignmentId, u32> {
     let scored: Vec<(AssignmentId, f32)> = looks
         .iter()
         .filter_map(|(id, look)| match look {
@@ -87,7 +90,8 @@ pub(crate) fn draw(bench: &Workbench, id: AssignmentId, entropy: [u8; 32]) -> Op
     // The remainder favours small numbers by less than 2^-40.
     let step = word(0) % u64::from(bench.settings().spec.inner.steps);
     let all = bench.chunks();
-    let mut chunks: Vec<u64> = (0..u64::from(checks.chunks).min(all)).map(|i| word(1 + i as usize) % all).collect();
+    let mut chunks: Vec<u64> =
+        (0..u64::from(checks.chunks).min(all)).map(|i| word(1 + i as usize) % all).collect();
     chunks.sort_unstable();
     chunks.dedup();
     Opening { assignment: id, step: u32::try_from(step).unwrap_or(0), chunks }
@@ -109,8 +113,9 @@ pub(crate) fn second_look(
     }
     let steps = bench.settings().spec.checks.replay_steps;
     let end = bench.settings().spec.inner.steps;
-    if let Err(fault) =
-        bench.check_steps(&claim, asked.step..(asked.step + steps).min(end), state).map_err(|e| e.to_string())?
+    if let Err(fault) = bench
+        .check_steps(&claim, asked.step..(asked.step + steps).min(end), state)
+        .map_err(|e| e.to_string())?
     {
         return Ok(Some(fault));
     }

@@ -132,7 +132,10 @@ fn init(args: &HomeArgs) -> Outcome {
         println!("{}", serde_json::json!({ "key": key.public() }));
     } else {
         println!("{}", key.public());
-        eprintln!("Give this key to the coordinator. Keep {} safe: whoever has it signs in your name.", home.folder().display());
+        eprintln!(
+            "Give this key to the coordinator. Keep {} safe: whoever has it signs in your name.",
+            home.folder().display()
+        );
     }
     Ok(())
 }

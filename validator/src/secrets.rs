@@ -23,7 +23,8 @@ mod tests {
     #[test]
     fn every_lot_has_a_secret_of_its_own() {
         let id = |n| AssignmentId::from_bytes([n; 32]);
-        let mut all: Vec<_> = (1..5).flat_map(|seed| (1..5).flat_map(move |a| hashes(&[seed; 32], id(a), 6))).collect();
+        let mut all: Vec<_> =
+            (1..5).flat_map(|seed| (1..5).flat_map(move |a| hashes(&[seed; 32], id(a), 6))).collect();
         assert_eq!(hashes(&[1; 32], id(1), 6), all[..6]);
         all.sort();
         all.dedup();

@@ -11,10 +11,16 @@ use crate::home::Home;
 
 /// All routes.
 pub(crate) fn router(home: Home) -> Router {
-    Router::new().route("/healthz", get(async || "ok\n")).route("/verdicts/{assignment}", get(verdict)).with_state(home)
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/verdicts/{assignment}", get(verdict))
+        .with_state(home)
 }
 
-async fn verdict(State(home): State<Home>, Path(assignment): Path<String>) -> Result<Json<Signed>, StatusCode> {
+async fn verdict(
+    State(home): State<Home>,
+    Path(assignment): Path<String>,
+) -> Result<Json<Signed>, StatusCode> {
     let id = assignment.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
     let found = home.verdict(id).ok_or(StatusCode::NOT_FOUND)?;
     let envelope = to_text(&found).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;

@@ -69,7 +69,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?
 }
 
@@ -125,12 +127,16 @@ async fn all_runs(
                 if let Some(run) = runs.iter().rfind(ours) {
                     let (run, spec) = (run.run, run.spec.clone());
                     if spec.id().ok() != Some(run) {
-                        return Err("the coordinator shows another specification than the run's name says".to_owned());
+                        return Err(
+                            "the coordinator shows another specification than the run's name says".to_owned()
+                        );
                     }
                     let store = Store::new(&home.folder().join("library"));
                     fetch(client, run, &store, &spec).await?;
                     let device = device.clone();
-                    let bench = blocking(move || Workbench::new(&spec, &store, &device).map_err(|e| e.to_string())).await?;
+                    let bench =
+                        blocking(move || Workbench::new(&spec, &store, &device).map_err(|e| e.to_string()))
+                            .await?;
                     let mut session = Session {
                         client: client.clone(),
                         home: home.clone(),
@@ -163,7 +169,12 @@ async fn all_runs(
     }
 }
 
-async fn fetch(client: &Client, run: RunId, store: &Store, spec: &watershed_protocol::market::RunSpec) -> Ended {
+async fn fetch(
+    client: &Client,
+    run: RunId,
+    store: &Store,
+    spec: &watershed_protocol::market::RunSpec,
+) -> Ended {
     use watershed_shards::transfer::{SetFile, install};
     let id = spec.data.shards;
     if OpenSet::open(store, id).is_ok() {
@@ -233,13 +244,19 @@ impl Session {
     /// Whether some miner's answer is being waited for.
     fn waits(&self, view: &RoundWorkView) -> bool {
         let judging = view.round.as_ref().is_some_and(|r| r.stage == "judging");
-        judging && view.works.iter().any(|w| w.stage == "revealed" && self.holds(w) && !self.looked.judged.contains(&w.id))
+        judging
+            && view
+                .works
+                .iter()
+                .any(|w| w.stage == "revealed" && self.holds(w) && !self.looked.judged.contains(&w.id))
     }
 
     async fn say(&self, message: &Message) -> Result<(), String> {
         match self.client.say(self.run, message, &self.key).await {
             Ok(()) => Ok(()),
-            Err(ClientError::Refused { code, .. }) if code == "wrong-stage" || code == "no-assignment" => Ok(()),
+            Err(ClientError::Refused { code, .. }) if code == "wrong-stage" || code == "no-assignment" => {
+                Ok(())
+            }
             Err(e) => Err(e.to_string()),
         }
     }
@@ -267,8 +284,14 @@ impl Session {
     }
 
     /// Downloads and scores everything that was shown in the round.
-    async fn first_look(&mut self, round: &RoundView, view: &RoundWorkView, shown: &[&WorkView]) -> Result<(), String> {
-        let randomness = round.randomness.ok_or("the coordinator does not show what scores are drawn from")?;
+    async fn first_look(
+        &mut self,
+        round: &RoundView,
+        view: &RoundWorkView,
+        shown: &[&WorkView],
+    ) -> Result<(), String> {
+        let randomness =
+            round.randomness.ok_or("the coordinator does not show what scores are drawn from")?;
         let checkpoint = view.checkpoint.as_ref().ok_or("the coordinator shows no checkpoint")?;
         let n = lock(&self.bench).settings().parameters();
         let bytes = self.client.download(checkpoint.blob, 4 * n).await.map_err(|e| e.to_string())?;
@@ -284,11 +307,15 @@ impl Session {
             submissions.push(self.submitted(work).await?);
         }
         let mut ids: Vec<_> = submissions.iter().map(|s| s.commitment.submission).collect();
-        if Verdict::randomness(self.run, watershed_protocol::RoundNumber(round.number), &mut ids) != randomness {
-            return Err("the coordinator draws the scores' windows from something else than the submissions".to_owned());
+        if Verdict::randomness(self.run, watershed_protocol::RoundNumber(round.number), &mut ids)
+            != randomness
+        {
+            return Err("the coordinator draws the scores' windows from something else than the submissions"
+                .to_owned());
         }
         if self.conduct == Conduct::Honest {
-            let (bench, of, checkpoint) = (Arc::clone(&self.bench), submissions.clone(), looked.checkpoint.clone());
+            let (bench, of, checkpoint) =
+                (Arc::clone(&self.bench), submissions.clone(), looked.checkpoint.clone());
             let (looks, shares) = blocking(move || {
                 let mut bench = lock(&bench);
                 let looks = judge::first_look(&mut bench, &of, &checkpoint, randomness)?;
@@ -323,7 +350,14 @@ impl Session {
             Err(ClientError::TooLong { .. }) => Vec::new(),
             Err(e) => return Err(e.to_string()),
         };
-        Ok(Submitted { id: work.id, assignment: work.assignment.clone(), commitment, reveal, previous, encoded })
+        Ok(Submitted {
+            id: work.id,
+            assignment: work.assignment.clone(),
+            commitment,
+            reveal,
+            previous,
+            encoded,
+        })
     }
 
     async fn judge(&mut self, round: &RoundView, work: &WorkView) -> Result<(), String> {
@@ -371,21 +405,32 @@ impl Session {
         self.sign(round, work, found, Some(asked), Some(score)).await
     }
 
-    async fn second_look(&self, work: &WorkView, asked: &Opening, opened: &Opened) -> Result<Option<Fault>, String> {
+    async fn second_look(
+        &self,
+        work: &WorkView,
+        asked: &Opening,
+        opened: &Opened,
+    ) -> Result<Option<Fault>, String> {
         let n = lock(&self.bench).settings().parameters();
         let fetch = async |sha256: Digest, limit: usize| match self.client.download(sha256, limit).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(ClientError::TooLong { .. }) => Ok(None),
             Err(e) => Err(e.to_string()),
         };
-        let (Some(state), Some(chunks)) = (fetch(opened.state, 12 * n).await?, fetch(opened.chunks, 16 << 20).await?) else {
+        let (Some(state), Some(chunks)) =
+            (fetch(opened.state, 12 * n).await?, fetch(opened.chunks, 16 << 20).await?)
+        else {
             return Ok(Some(Fault::NoAnswer));
         };
         let Some(submitted) = self.looked.submissions.get(&work.id).cloned() else {
             return Err("the submission is not here".to_owned());
         };
-        let (bench, checkpoint, asked) = (Arc::clone(&self.bench), self.looked.checkpoint.clone(), asked.clone());
-        blocking(move || judge::second_look(&mut lock(&bench), &submitted, &checkpoint, &asked, &state, &chunks)).await
+        let (bench, checkpoint, asked) =
+            (Arc::clone(&self.bench), self.looked.checkpoint.clone(), asked.clone());
+        blocking(move || {
+            judge::second_look(&mut lock(&bench), &submitted, &checkpoint, &asked, &state, &chunks)
+        })
+        .await
     }
 
     /// Signs a verdict, keeps it, and publishes it.
@@ -401,7 +446,8 @@ impl Session {
         let outcome = match found {
             Err(fault) => {
                 let name = serde_json::to_value(&fault).map_err(|e| e.to_string())?;
-                let name = name.as_str().map(str::to_owned).or_else(|| name.as_object()?.keys().next().cloned());
+                let name =
+                    name.as_str().map(str::to_owned).or_else(|| name.as_object()?.keys().next().cloned());
                 *self.tally.faults.entry(name.unwrap_or_default()).or_default() += 1;
                 self.tally.rejected += 1;
                 eprintln!("round {}: {} of {}: {fault}", round.number + 1, "rejected", work.assignment.miner);
@@ -410,10 +456,15 @@ impl Session {
             Ok(share) => {
                 self.tally.earned += 1;
                 let all = (1u32 << tiers) - 1;
-                eprintln!("round {}: {share} of {all} parts earned by {}", round.number + 1, work.assignment.miner);
+                eprintln!(
+                    "round {}: {share} of {all} parts earned by {}",
+                    round.number + 1,
+                    work.assignment.miner
+                );
                 let paid = tiers_of(tiers, share).map_err(|e| e.to_string())?;
                 let secrets = (0..).zip(paid).filter(|(_, paid)| *paid);
-                let preimages = secrets.map(|(tier, _)| secrets::preimage(&self.seed, work.id, tier)).collect();
+                let preimages =
+                    secrets.map(|(tier, _)| secrets::preimage(&self.seed, work.id, tier)).collect();
                 Outcome::Earned { share, preimages }
             }
         };

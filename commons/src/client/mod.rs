@@ -108,6 +108,12 @@ pub fn from_text(text: &str) -> Option<Envelope> {
     decode(&STANDARD.decode(text).ok()?).ok()
 }
 
+/// Chooses the cryptography for TLS, once for the process. Whoever makes a client of `reqwest` calls this first.
+pub fn choose_tls() {
+    // An error says that it was chosen before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// A coordinator.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -121,6 +127,7 @@ impl Client {
     /// # Errors
     /// If the system has no usable certificates.
     pub fn new(url: &str) -> Result<Self, ClientError> {
+        choose_tls();
         let base = url.trim_end_matches('/').to_owned();
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).build();
         let http = http.map_err(|source| ClientError::Unreachable { url: base.clone(), source })?;

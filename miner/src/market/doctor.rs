@@ -35,7 +35,13 @@ fn bad(what: &'static str, found: impl Into<String>, advice: impl Into<String>) 
 fn look_at_device(choice: DeviceChoice) -> Vec<Finding> {
     let opened = match device::open(choice) {
         Ok(opened) => opened,
-        Err(e) => return vec![bad("device", e.to_string(), "install the graphics driver with Vulkan, or use --device cpu")],
+        Err(e) => {
+            return vec![bad(
+                "device",
+                e.to_string(),
+                "install the graphics driver with Vulkan, or use --device cpu",
+            )];
+        }
     };
     let mut findings = Vec::new();
     if opened.is_card {
@@ -43,11 +49,18 @@ fn look_at_device(choice: DeviceChoice) -> Vec<Finding> {
     } else if device::list().iter().any(|d| d.is_card) {
         findings.push(bad("device", opened.name.clone(), "there is a graphics card; use --device gpu"));
     } else {
-        findings.push(good("device", format!("{} (no graphics card found; a CPU earns too, more slowly)", opened.name)));
+        findings.push(good(
+            "device",
+            format!("{} (no graphics card found; a CPU earns too, more slowly)", opened.name),
+        ));
     }
     findings.push(match selftest::check(&opened.device) {
         Ok(found) => good("self-test", format!("all {} operations to the bit", found.len())),
-        Err(e) => bad("self-test", e.to_string(), "update the driver, or mine with --device cpu; please report this device"),
+        Err(e) => bad(
+            "self-test",
+            e.to_string(),
+            "update the driver, or mine with --device cpu; please report this device",
+        ),
     });
     findings
 }
@@ -55,14 +68,19 @@ fn look_at_device(choice: DeviceChoice) -> Vec<Finding> {
 /// Free bytes where a folder is, or will be.
 fn free(folder: &Path) -> Option<u64> {
     let folder = folder.ancestors().find(|f| f.exists())?;
-    let output = std::process::Command::new("df").args(["--output=avail", "-B1"]).arg(folder).output().ok()?;
+    let output =
+        std::process::Command::new("df").args(["--output=avail", "-B1"]).arg(folder).output().ok()?;
     String::from_utf8(output.stdout).ok()?.lines().nth(1)?.trim().parse().ok()
 }
 
 fn look_at_disk(home: &Home) -> Finding {
     match free(home.folder()) {
         Some(bytes) if bytes >= LITTLE => good("disk", format!("{:.0} GB free", bytes as f64 / 1e9)),
-        Some(bytes) => bad("disk", format!("{:.1} GB free", bytes as f64 / 1e9), "make room, or keep the miner elsewhere with --data"),
+        Some(bytes) => bad(
+            "disk",
+            format!("{:.1} GB free", bytes as f64 / 1e9),
+            "make room, or keep the miner elsewhere with --data",
+        ),
         None => bad("disk", "cannot be measured", "see that the folder of --data can be written"),
     }
 }
@@ -76,14 +94,22 @@ async fn look_at_coordinator(url: Option<&str>) -> Vec<Finding> {
         Err(e) => Err(e),
     };
     match info {
-        Err(e) => vec![bad("coordinator", e.to_string(), "check the address and your network; it may also be down for a while")],
+        Err(e) => vec![bad(
+            "coordinator",
+            e.to_string(),
+            "check the address and your network; it may also be down for a while",
+        )],
         Ok(info) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
             let apart = now.abs_diff(info.now);
             let clock = if apart <= 5 {
                 good("clock", "agrees with the coordinator")
             } else {
-                bad("clock", format!("{apart} seconds from the coordinator's"), "turn on time synchronisation (timedatectl set-ntp true)")
+                bad(
+                    "clock",
+                    format!("{apart} seconds from the coordinator's"),
+                    "turn on time synchronisation (timedatectl set-ntp true)",
+                )
             };
             vec![good("coordinator", format!("{url} on {}", info.network)), clock]
         }
@@ -97,7 +123,11 @@ async fn look_at_wallet(home: &Home) -> Vec<Finding> {
     let session = match Session::open(&home.wallet()).await {
         Ok(session) => session,
         Err(e) => {
-            return vec![bad("chain", e.to_string(), "see that the bitcoind, Esplora or Electrum server of wallet.toml answers")];
+            return vec![bad(
+                "chain",
+                e.to_string(),
+                "see that the bitcoind, Esplora or Electrum server of wallet.toml answers",
+            )];
         }
     };
     let mut findings = vec![good("chain", "the wallet follows it")];
@@ -105,7 +135,8 @@ async fn look_at_wallet(home: &Home) -> Vec<Finding> {
     let mut channels = 0;
     for _ in 0..10 {
         if let Reply::Ok { value, .. } = session.ask(&Request::Channels { all: false }).await {
-            channels = value.as_array().map_or(0, |all| all.iter().filter(|c| c["usable"] == true).count());
+            channels =
+                value["open"].as_array().map_or(0, |all| all.iter().filter(|c| c["usable"] == true).count());
         }
         if channels > 0 {
             break;
@@ -118,21 +149,29 @@ async fn look_at_wallet(home: &Home) -> Vec<Finding> {
         good("channel", "none yet; the coordinator opens one when you run")
     });
     if let Err(e) = session.close().await {
-        findings.push(bad("wallet", e.to_string(), "try again; if it stays so, look at the files in the wallet's folder"));
+        findings.push(bad(
+            "wallet",
+            e.to_string(),
+            "try again; if it stays so, look at the files in the wallet's folder",
+        ));
     }
     findings
 }
 
 /// Looks at everything; an error if something is wrong.
 pub(super) async fn examine(home: &Home, url: Option<String>, choice: DeviceChoice) -> Result<(), String> {
-    let device = tokio::task::spawn_blocking(move || look_at_device(choice)).await.map_err(|e| e.to_string())?;
+    let device =
+        tokio::task::spawn_blocking(move || look_at_device(choice)).await.map_err(|e| e.to_string())?;
     let mut findings = device;
     findings.push(look_at_disk(home));
     findings.extend(look_at_coordinator(url.as_deref()).await);
     findings.extend(look_at_wallet(home).await);
     let wrong = findings.iter().filter(|f| !f.ok).count();
     if home.json {
-        let all: Vec<_> = findings.iter().map(|f| json!({ "what": f.what, "ok": f.ok, "found": f.found, "advice": f.advice })).collect();
+        let all: Vec<_> = findings
+            .iter()
+            .map(|f| json!({ "what": f.what, "ok": f.ok, "found": f.found, "advice": f.advice }))
+            .collect();
         println!("{}", json!({ "findings": all }));
     } else {
         for f in &findings {

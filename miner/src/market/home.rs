@@ -31,7 +31,8 @@ impl Home {
             None => {
                 let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
                 let base = base.or_else(|| std::env::home_dir().map(|home| home.join(".local/share")));
-                base.ok_or("there is no home folder; say where the miner is with --data")?.join("watershed/miner")
+                base.ok_or("there is no home folder; say where the miner is with --data")?
+                    .join("watershed/miner")
             }
         };
         Ok(Self { folder, json: args.json })
@@ -55,7 +56,8 @@ impl Home {
 
     /// The key; a miner is known by it.
     pub(super) fn key(&self) -> Result<SecretKey, String> {
-        let (key, _) = load_or_create(&self.folder.join("miner.key"), "Key of a miner").map_err(|e| e.to_string())?;
+        let (key, _) =
+            load_or_create(&self.folder.join("miner.key"), "Key of a miner").map_err(|e| e.to_string())?;
         Ok(key)
     }
 
@@ -70,6 +72,8 @@ impl Home {
         }
         let path = self.folder.join("coordinator.url");
         let url = std::fs::read_to_string(&path);
-        url.map(|u| u.trim().to_owned()).map_err(|_| "say which coordinator with --coordinator URL, or run `watershed-miner init`".to_owned())
+        url.map(|u| u.trim().to_owned()).map_err(|_| {
+            "say which coordinator with --coordinator URL, or run `watershed-miner init`".to_owned()
+        })
     }
 }

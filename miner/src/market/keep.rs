@@ -96,8 +96,13 @@ impl Keep {
         let Some(bytes) = read(&self.carried_path(id))? else { return Ok(None) };
         let Some((updates, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
         let Some((feedback, moments)) = rest.split_at_checked(4 * parameters) else { return Ok(None) };
-        let feedback = floats_of(feedback, "the error feedback", 1, parameters).ok().and_then(|mut v| v.pop());
-        Ok(feedback.map(|feedback| Carried { feedback, moments: moments.to_vec(), updates: u32::from_le_bytes(*updates) }))
+        let feedback =
+            floats_of(feedback, "the error feedback", 1, parameters).ok().and_then(|mut v| v.pop());
+        Ok(feedback.map(|feedback| Carried {
+            feedback,
+            moments: moments.to_vec(),
+            updates: u32::from_le_bytes(*updates),
+        }))
     }
 
     pub(super) fn keep_carried(&self, id: AssignmentId, carried: &Carried) -> Result<(), String> {
@@ -117,7 +122,12 @@ impl Keep {
     }
 
     /// A state between two steps.
-    pub(super) fn state(&self, id: AssignmentId, step: u32, parameters: usize) -> Result<Option<Vec<u8>>, String> {
+    pub(super) fn state(
+        &self,
+        id: AssignmentId,
+        step: u32,
+        parameters: usize,
+    ) -> Result<Option<Vec<u8>>, String> {
         let bytes = read(&self.work(id).join(format!("state-{step}")))?;
         Ok(bytes.filter(|b| b.len() == 12 * parameters))
     }
@@ -174,7 +184,8 @@ impl Keep {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let keep = name.parse::<AssignmentId>().is_ok_and(|id| kept.contains(&id));
                 if !keep {
-                    let _ = if whole { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+                    let _ =
+                        if whole { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
                 }
             }
         };

@@ -22,8 +22,8 @@ use watershed_protocol::market::view::RunView;
 use watershed_protocol::{Msat, RunId};
 
 pub(crate) use conduct::{Cheat, Conduct};
-pub(crate) use home::HomeArgs;
 use home::Home;
+pub(crate) use home::HomeArgs;
 
 /// What a command ends with.
 type Outcome = Result<(), String>;
@@ -102,14 +102,23 @@ pub(crate) fn init(args: &InitArgs) -> Outcome {
     let info = runtime()?
         .block_on(async { Client::new(&args.coordinator)?.info().await })
         .map_err(|e| format!("{e}\nIs the coordinator's address right, and is it running?"))?;
-    let network: Network = info.network.parse().map_err(|_| format!("the network {:?} is unknown", info.network))?;
+    let network: Network =
+        info.network.parse().map_err(|_| format!("the network {:?} is unknown", info.network))?;
     let payer: NodeAddress = info.node.parse().map_err(|e| format!("the coordinator's node: {e}"))?;
     let key = home.key()?;
-    let setup = SetupArgs { network, chain: args.chain.clone(), listen: vec![args.listen.clone()], payer: Some(payer) };
+    let setup = SetupArgs {
+        network,
+        chain: args.chain.clone(),
+        listen: vec![args.listen.clone()],
+        payer: Some(payer),
+    };
     watershed_payments::cli::init(&home.place(), &setup).map_err(|e| e.to_string())?;
     home.remember_coordinator(&args.coordinator)?;
     if !args.home.json {
-        println!("\nYour key as a miner: {}\nnext: watershed-miner doctor, then watershed-miner run", key.public());
+        println!(
+            "\nYour key as a miner: {}\nnext: watershed-miner doctor, then watershed-miner run",
+            key.public()
+        );
     }
     Ok(())
 }
@@ -146,8 +155,9 @@ pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
     let home = Home::new(&args.home)?;
     let url = home.coordinator(args.coordinator.as_deref())?;
     let opened = device::open(args.device).map_err(|e| e.to_string())?;
-    selftest::check(&opened.device)
-        .map_err(|e| format!("{}: {e}\nThis device may not do exact work; try another with --device", opened.name))?;
+    selftest::check(&opened.device).map_err(|e| {
+        format!("{}: {e}\nThis device may not do exact work; try another with --device", opened.name)
+    })?;
     eprintln!("device {} computes every operation to the bit", opened.name);
     runtime()?.block_on(async {
         let client = Client::new(&url).map_err(|e| e.to_string())?;
@@ -164,8 +174,12 @@ pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
                                 return Ok(());
                             }
                         }
-                        None if args.run.is_some() => return Err("the coordinator has no such run".to_owned()),
-                        None if !std::mem::replace(&mut said, true) => eprintln!("waiting for a run at {url}"),
+                        None if args.run.is_some() => {
+                            return Err("the coordinator has no such run".to_owned());
+                        }
+                        None if !std::mem::replace(&mut said, true) => {
+                            eprintln!("waiting for a run at {url}")
+                        }
                         None => {}
                     }
                 }

@@ -56,7 +56,8 @@ impl Reporter {
     pub(super) fn new(home: &Home, run: &RunView) -> Self {
         let steps = run.spec.inner.steps;
         let bar = if std::io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(u64::from(steps)).with_style(style)
         } else {
             ProgressBar::hidden()
@@ -147,7 +148,8 @@ fn date(day: u64) -> String {
 
 pub(super) fn status(home: &Home) -> Result<(), String> {
     let bytes = std::fs::read(home.folder().join("status.json"));
-    let bytes = bytes.map_err(|_| "no miner has run here yet; start one with `watershed-miner run`".to_owned())?;
+    let bytes =
+        bytes.map_err(|_| "no miner has run here yet; start one with `watershed-miner run`".to_owned())?;
     let status: Status = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
     if home.json {
         println!("{}", serde_json::to_string(&status).map_err(|e| e.to_string())?);
@@ -158,7 +160,9 @@ pub(super) fn status(home: &Home) -> Result<(), String> {
         println!("not running; this is {age} seconds old");
     }
     println!("run       {} ({})", status.run, status.title);
-    let round = status.round.map_or_else(|| "between rounds".to_owned(), |r| format!("round {r} of {}", status.rounds));
+    let round = status
+        .round
+        .map_or_else(|| "between rounds".to_owned(), |r| format!("round {r} of {}", status.rounds));
     println!("phase     {}, {round}", status.phase);
     println!("doing     {}; step {} of {}, loss {:.4}", status.doing, status.step, status.steps, status.loss);
     println!("locked    {}", status.locked);

@@ -120,7 +120,9 @@ async fn open_wallet(home: &Home) -> Result<Wallet, String> {
     loop {
         match start(&home.wallet()).await {
             Ok(wallet) => return Ok(wallet),
-            Err(e) if matches!(e.downcast_ref(), Some(WalletError::InUse(_))) && Instant::now() < patience => {
+            Err(e)
+                if matches!(e.downcast_ref(), Some(WalletError::InUse(_))) && Instant::now() < patience =>
+            {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
             Err(e) => return Err(format!("{e}\nIs there a wallet? `watershed-miner init` makes one.")),
@@ -188,7 +190,8 @@ async fn worked(
     };
     eprintln!("this machine trains {speed} tokens per second of this model");
     let config = WalletConfig::load(&home.wallet()).map_err(|e| e.to_string())?;
-    let listen = config.listen.first().cloned().ok_or("the wallet has no address where the coordinator reaches it")?;
+    let listen =
+        config.listen.first().cloned().ok_or("the wallet has no address where the coordinator reaches it")?;
     let join = Join {
         run: id,
         node: format!("{}@{listen}", wallet.wallet().node_id()),
@@ -242,7 +245,11 @@ async fn poll(context: &Context, news: &watch::Sender<Option<MinerView>>) {
 }
 
 /// Does whatever is to be done, until the run is over (true) or a stop is asked for (false).
-async fn turn(context: &Context, mut tasks: Tasks, mut view: watch::Receiver<Option<MinerView>>) -> Result<bool, String> {
+async fn turn(
+    context: &Context,
+    mut tasks: Tasks,
+    mut view: watch::Receiver<Option<MinerView>>,
+) -> Result<bool, String> {
     let mut changes = context.wallet.changes();
     let mut joined: Option<Instant> = None;
     let mut said = String::new();
@@ -272,7 +279,9 @@ async fn turn(context: &Context, mut tasks: Tasks, mut view: watch::Receiver<Opt
             match said.as_str() {
                 "ready" => eprintln!("the coordinator has a channel to this node: rewards can be locked"),
                 "none yet" => eprintln!("waiting for the coordinator to open a channel to this node"),
-                other => eprintln!("the coordinator could not open a channel: {other}\nIs this node reachable at its --listen address?"),
+                other => eprintln!(
+                    "the coordinator could not open a channel: {other}\nIs this node reachable at its --listen address?"
+                ),
             }
         }
         let failed = now.active && now.channel != "ready" && now.channel != "none yet";

@@ -109,7 +109,9 @@ impl Tasks {
         match work.stage.as_str() {
             "offered" if !job.accepted => self.accept(work, job).await,
             "locking" | "paid" | "confirming" | "locked" => self.train(view, work, job).await,
-            "committed" if view.round.as_ref().is_some_and(|r| r.stage == "revealing") => self.reveal(work).await,
+            "committed" if view.round.as_ref().is_some_and(|r| r.stage == "revealing") => {
+                self.reveal(work).await
+            }
             "revealed" => self.open(work, job).await,
             _ => Ok(()),
         }
@@ -119,7 +121,9 @@ impl Tasks {
         match self.context.say(message).await {
             Ok(()) => Ok(()),
             // It changed its mind meanwhile; what it says next tells how it goes on.
-            Err(ClientError::Refused { code, .. }) if code == "wrong-stage" || code == "no-assignment" => Ok(()),
+            Err(ClientError::Refused { code, .. }) if code == "wrong-stage" || code == "no-assignment" => {
+                Ok(())
+            }
             Err(e) => Err(e.to_string()),
         }
     }
@@ -195,7 +199,10 @@ impl Tasks {
             if !busy {
                 let until = reports.iter().map(|(_, deadline)| *deadline).min().unwrap_or_default();
                 let round = work.assignment.round.0 + 1;
-                eprintln!("round {round}: {} are locked here until block {until}; training", work.assignment.reward);
+                eprintln!(
+                    "round {round}: {} are locked here until block {until}; training",
+                    work.assignment.reward
+                );
                 let task = self.task(view, work).await?;
                 job.training = Some(self.spawn(task));
             }
@@ -215,7 +222,8 @@ impl Tasks {
             Some(bytes) => bytes,
             None => {
                 let blob = view.checkpoint.as_ref().filter(|c| c.checkpoint == digest);
-                let blob = blob.ok_or("the coordinator does not show the checkpoint of this assignment")?.blob;
+                let blob =
+                    blob.ok_or("the coordinator does not show the checkpoint of this assignment")?.blob;
                 let limit = MAX_CHECKPOINT.min(4 * n);
                 let bytes = self.context.client.download(blob, limit).await.map_err(|e| e.to_string())?;
                 self.context.keep.keep_checkpoint(digest, &bytes)?;
@@ -339,7 +347,15 @@ impl Tasks {
         if !job.gave_back {
             self.ask_validators(work, job).await;
             let left = |h: &&HoldStatus| matches!(h.state, HoldState::Invoiced | HoldState::Held { .. });
-            let left: Vec<PaymentHash> = self.context.wallet.held(subject).map_err(|e| e.to_string())?.iter().filter(left).map(|h| h.hash).collect();
+            let left: Vec<PaymentHash> = self
+                .context
+                .wallet
+                .held(subject)
+                .map_err(|e| e.to_string())?
+                .iter()
+                .filter(left)
+                .map(|h| h.hash)
+                .collect();
             if !left.is_empty() {
                 let why = if work.stage == "dropped" { work.reason.as_str() } else { "not earned" };
                 self.context.wallet.give_back(subject, Some(&left), why).await.map_err(|e| e.to_string())?;
@@ -357,7 +373,8 @@ impl Tasks {
             HoldState::Settled { received, .. } => Some(received),
             _ => None,
         };
-        let paid = holds.iter().filter_map(received).fold(Msat::ZERO, |sum, a| sum.checked_add(a).unwrap_or(sum));
+        let paid =
+            holds.iter().filter_map(received).fold(Msat::ZERO, |sum, a| sum.checked_add(a).unwrap_or(sum));
         if paid > Msat::ZERO && !work.receipts {
             let receipts = self.context.wallet.receipts(subject).map_err(|e| e.to_string())?;
             self.say(&Message::Receipts { assignment: work.id, receipts }).await?;
@@ -373,12 +390,19 @@ impl Tasks {
     async fn ask_validators(&self, work: &WorkView, job: &mut Job) {
         for member in &self.context.spec.committee {
             let holds = work.lots.iter().any(|l| l.validator == member.key);
-            let Some(url) = member.url.as_ref().filter(|_| holds && !job.settled.contains(&member.key)) else { continue };
+            let Some(url) = member.url.as_ref().filter(|_| holds && !job.settled.contains(&member.key))
+            else {
+                continue;
+            };
             let Ok(Some(text)) = watershed_commons::client::verdict_of(url, work.id).await else { continue };
-            if let Some((validator, Verdict { outcome: Outcome::Earned { preimages, .. }, .. })) = verdict(&text, work)
+            if let Some((validator, Verdict { outcome: Outcome::Earned { preimages, .. }, .. })) =
+                verdict(&text, work)
                 && self.settle(&preimages).await.is_ok()
             {
-                eprintln!("round {}: the verdict of {validator} came from itself", work.assignment.round.0 + 1);
+                eprintln!(
+                    "round {}: the verdict of {validator} came from itself",
+                    work.assignment.round.0 + 1
+                );
                 job.settled.insert(validator);
             }
         }

@@ -106,10 +106,14 @@ impl Worker {
         let submission = self.bench.submit(&task.checkpoint, &submitted, &before).map_err(text)?;
         let mut encoded = submission.encoded;
         match cheat {
-            Some(Cheat::Garbage) => encoded = encoded.iter().map(|b| b.wrapping_mul(31).wrapping_add(7)).collect(),
+            Some(Cheat::Garbage) => {
+                encoded = encoded.iter().map(|b| b.wrapping_mul(31).wrapping_add(7)).collect()
+            }
             Some(Cheat::Oversize) => encoded = vec![0x57; 3 << 30],
             Some(Cheat::Stale) => {
-                if let Some(old) = task.assignment.previous.map(|id| self.keep.submission(id)).transpose()?.flatten() {
+                if let Some(old) =
+                    task.assignment.previous.map(|id| self.keep.submission(id)).transpose()?.flatten()
+                {
                     encoded = old;
                 }
             }
@@ -127,7 +131,8 @@ impl Worker {
         if cheat == Some(Cheat::OtherReveal) {
             encoded = self.bench.submit(&task.checkpoint, &start, &before).map_err(text)?.encoded;
         }
-        let reveal = Reveal { assignment: task.id, blob: sha256(&encoded), start: start_digest, steps: claims };
+        let reveal =
+            Reveal { assignment: task.id, blob: sha256(&encoded), start: start_digest, steps: claims };
         let finished = Finished { commitment, reveal };
         self.keep.finish(task.id, &finished, &encoded)?;
         Ok(Some(finished))
@@ -153,7 +158,8 @@ impl Worker {
             Some(Cheat::LowPrecision) => {
                 let mut spec = self.bench.settings().spec.clone();
                 spec.inner.precision = (8, 8);
-                self.bench = Workbench::new(&spec, &Store::new(&self.keep.library()), &self.device).map_err(text)?;
+                self.bench =
+                    Workbench::new(&spec, &Store::new(&self.keep.library()), &self.device).map_err(text)?;
             }
             _ => {}
         }
@@ -175,7 +181,8 @@ impl Worker {
         let mut progress = |step: u32, claim: StepClaim, state: &State| {
             claims.push(claim);
             told(step + 1, f32::from_bits(claim.loss));
-            let kept = keep.keep_state(task.id, step + 1, state).and_then(|()| keep.keep_steps(task.id, &claims));
+            let kept =
+                keep.keep_state(task.id, step + 1, state).and_then(|()| keep.keep_steps(task.id, &claims));
             if step > 0 && step % every != 0 {
                 keep.drop_state(task.id, step);
             }

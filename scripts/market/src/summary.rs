@@ -1,0 +1,107 @@
+//! What came of a run, for people and programs.
+
+use serde::Serialize;
+use watershed_protocol::market::view::RunView;
+
+use super::programs::Failed;
+use super::world::World;
+
+/// A miner at the end.
+#[derive(Clone, Debug, Serialize)]
+pub struct Party {
+    /// Its name.
+    pub name: String,
+    /// What it did instead of the work.
+    pub cheat: Option<String>,
+    /// What it earned, in msat.
+    pub earned_msat: u64,
+}
+
+/// A run at the end.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The run.
+    pub run: String,
+    /// How it ended.
+    pub end: String,
+    /// Loss on held-out text, from before the first round on.
+    pub losses: Vec<f32>,
+    /// The last checkpoint.
+    pub checkpoint: String,
+    /// Taken from sponsors, in msat.
+    pub pledged_msat: u64,
+    /// Locked for work.
+    pub locked_msat: u64,
+    /// Paid to miners.
+    pub paid_msat: u64,
+    /// Come back.
+    pub back_msat: u64,
+    /// Paid for verdicts.
+    pub fees_msat: u64,
+    /// Left for the sponsors.
+    pub left_msat: u64,
+    /// Whether the miners' own books say the same.
+    pub sums_agree: bool,
+    /// Submissions accepted and rejected.
+    pub accepted: u32,
+    /// Submissions rejected.
+    pub rejected: u32,
+    /// Miners.
+    pub miners: Vec<Party>,
+    /// What the audit says.
+    pub audit: String,
+    /// Whether it found everything in order.
+    pub sound: bool,
+    /// Where everything is.
+    pub folder: String,
+}
+
+impl World {
+    /// Collects what came of the run, and audits it; `replay` is the share of miners whose work is done again, in percent.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn summary(&mut self, replay: u32) -> Result<Summary, Failed> {
+        let view: RunView = self.view().await?;
+        let mut miners = Vec::new();
+        for kind in self.options.miners.clone() {
+            let data = self.options.dir.join(&kind.name).to_string_lossy().into_owned();
+            let earned =
+                self.programs.json("watershed-miner", &["earnings", "--json", "--data", &data]).await?;
+            let earned_msat = earned["total"].as_u64().unwrap_or(0);
+            miners.push(Party { name: kind.name, cheat: kind.cheat.map(|c| c.0), earned_msat });
+        }
+        let library = self.options.dir.join("library").to_string_lossy().into_owned();
+        let percent = replay.to_string();
+        let arguments = ["audit", &self.url, "--replay", &percent, "--library", &library, "--device", "cpu"];
+        let (audit, sound) = match self.programs.output("watershed-validator", &arguments).await {
+            Ok(text) => (text.lines().last().unwrap_or_default().to_owned(), true),
+            Err(Failed::Command { output, .. }) => {
+                (output.lines().last().unwrap_or_default().to_owned(), false)
+            }
+            Err(e) => return Err(e),
+        };
+        let s = view.sums;
+        let earned: u64 = miners.iter().map(|m| m.earned_msat).sum();
+        let whole = s.paid.msat() + s.back.msat() == s.locked.msat();
+        Ok(Summary {
+            run: view.run.to_string(),
+            end: view.end,
+            losses: view.checkpoints.iter().map(|c| f32::from_bits(c.loss)).collect(),
+            checkpoint: view.checkpoints.last().map(|c| c.checkpoint.to_string()).unwrap_or_default(),
+            pledged_msat: s.pledged.msat(),
+            locked_msat: s.locked.msat(),
+            paid_msat: s.paid.msat(),
+            back_msat: s.back.msat(),
+            fees_msat: s.fees.msat(),
+            left_msat: s.left.msat(),
+            sums_agree: earned == s.paid.msat() && whole,
+            accepted: s.accepted,
+            rejected: s.rejected,
+            miners,
+            audit,
+            sound,
+            folder: self.options.dir.to_string_lossy().into_owned(),
+        })
+    }
+}
