@@ -2,12 +2,44 @@
 
 use std::collections::BTreeMap;
 
+use watershed_payments::escrow::split;
 use watershed_payments::wallet::NodeAddress;
-use watershed_protocol::market::{Entry, FinalState, Join, RunSpec};
-use watershed_protocol::{AssignmentId, Envelope, Msat, PublicKey};
+use watershed_protocol::market::{Entry, FinalState, Join, Message, Reveal, RunSpec, StepClaim, Stepped};
+use watershed_protocol::{AssignmentId, Digest, Envelope, Msat, PublicKey, RoundNumber, Wire as _, encode};
 
 use super::round::add;
 use super::{Effect, Event, Miner, Phase, Refusal, Run, Stage, Totals, WorkStage};
+
+/// More than an entry and an envelope add to a message: signer, signature, lengths.
+const ENVELOPE: usize = 256;
+
+/// Refuses what would come to a halt later: rewards that cannot be cut or counted, entries too large for the record.
+fn fits(spec: &RunSpec) -> Result<(), Refusal> {
+    let reward = spec.reward.per_assignment;
+    let most = reward.checked_mul(u64::from(spec.rounds.max_size));
+    if most.is_none() || split(reward, spec.committee.len(), spec.reward.tiers).is_err() {
+        return Err(Refusal::Range("reward.per_assignment"));
+    }
+    let none = Digest([0; 32]);
+    let assignment = AssignmentId::from_bytes([0; 32]);
+    let claim = StepClaim { state: none, loss: u32::MAX };
+    let steps = vec![claim; spec.inner.steps as usize];
+    let reveal = encode(&Message::Reveal(Reveal { assignment, blob: none, start: none, steps }))?;
+    if reveal.len() + ENVELOPE > Entry::MAX_BYTES {
+        return Err(Refusal::Range("inner.steps"));
+    }
+    let checkpoint = Entry::Checkpoint(Stepped {
+        run: spec.id()?,
+        round: RoundNumber(u32::MAX),
+        checkpoint: none,
+        blob: none,
+        velocity: Some(none),
+        accepted: vec![assignment; spec.rounds.max_miners as usize],
+        loss: u32::MAX,
+    });
+    encode(&checkpoint).map_err(|_| Refusal::Range("rounds.max_miners"))?;
+    Ok(())
+}
 
 impl Run {
     /// A run that was opened with a signed specification, and what that calls for.
@@ -16,6 +48,7 @@ impl Run {
     /// [`Refusal::Spec`].
     pub fn open_run(spec: &RunSpec, envelope: &Envelope) -> Result<(Self, Vec<Effect>), Refusal> {
         spec.check()?;
+        fits(spec)?;
         let needs_pledges = spec.funding.goal > Msat::ZERO;
         let run = Self {
             id: spec.id()?,
@@ -89,8 +122,9 @@ impl Run {
             },
             Event::HashesLate { round } => self.hashes_late(*round),
             Event::Said { signer, message, envelope } => self.said(*signer, message, envelope, now),
-            Event::Channel { miner, result } => {
-                if let Some(miner) = self.miners.get_mut(miner) {
+            Event::Channel { miner, version, result } => {
+                // An answer about a node that the miner no longer has says nothing.
+                if let Some(miner) = self.miners.get_mut(miner).filter(|m| m.asked == *version) {
                     miner.channel = Some(result.clone());
                 }
                 Ok(Vec::new())
@@ -137,8 +171,10 @@ impl Run {
     fn cancel(&mut self, reason: &str) -> Result<Vec<Effect>, Refusal> {
         let how = FinalState::Cancelled { reason: reason.to_owned() };
         match &self.phase {
+            Phase::Funding if self.cancelled.is_some() => Ok(Vec::new()),
             Phase::Funding => {
-                // Ends when the pledges are back, which `Unfunded` tells.
+                // Ends when the pledges are back, which `Unfunded` tells; or with `Funded`, if that was on its way.
+                self.cancelled = Some(reason.to_owned());
                 Ok(vec![Effect::CancelCampaign { reason: reason.to_owned() }])
             }
             Phase::Preparing => {
@@ -176,7 +212,10 @@ impl Run {
                 amount: *amount,
             })));
         }
-        effects.push(Effect::Prepare);
+        match self.cancelled.clone() {
+            Some(reason) => effects.extend(self.close(FinalState::Cancelled { reason })),
+            None => effects.push(Effect::Prepare),
+        }
         Ok(effects)
     }
 
@@ -192,20 +231,31 @@ impl Run {
         if known.is_none() && self.miners.len() >= 100_000 {
             return Err(Refusal::Range("the number of miners"));
         }
-        let same_node = known.is_some_and(|m| m.node == join.node);
-        let channel = if same_node { known.and_then(|m| m.channel.clone()) } else { None };
-        let settled = channel == Some(Ok(()));
+        let same = known.filter(|m| m.node == join.node);
+        if same.is_none() {
+            // The record names the node whose key signs the receipts: it must be the one that is paid.
+            let paying = |w: &&super::Work| w.assignment.miner == signer && w.stage.is_being_paid();
+            if let Some(work) = self.current().map(|(_, w)| w).find(paying) {
+                return Err(super::work::wrong(work, "changing the node"));
+            }
+        }
+        let (channel, asked) = match same {
+            // The answer is there, or on its way.
+            Some(m) if !matches!(m.channel, Some(Err(_))) => (m.channel.clone(), m.asked),
+            _ => (None, version),
+        };
         let miner = Miner {
             node: join.node.clone(),
             tokens_per_second: join.tokens_per_second,
             min_price: join.min_per_million_tokens,
             active: true,
             channel,
+            asked,
             last: known.and_then(|m| m.last).filter(|_| !join.lost_state),
             record: known.map_or((0, 0), |m| m.record),
         };
         self.miners.insert(signer, miner);
-        Ok(if settled { Vec::new() } else { vec![Effect::Channel { miner: signer, version }] })
+        Ok(if asked == version { vec![Effect::Channel { miner: signer, version }] } else { Vec::new() })
     }
 
     fn hashes_late(&mut self, round: u32) -> Result<Vec<Effect>, Refusal> {
@@ -216,7 +266,7 @@ impl Run {
         let late: Vec<AssignmentId> = self.current().filter(|(_, w)| waits(w)).map(|(id, _)| *id).collect();
         let mut effects = Vec::new();
         for id in late {
-            effects.extend(self.make_offer(id)?);
+            effects.extend(self.make_offer(id));
         }
         Ok(effects)
     }
@@ -292,7 +342,7 @@ impl Run {
     }
 
     fn finished(&mut self, left: Msat) -> Result<Vec<Effect>, Refusal> {
-        let Phase::Closing { how, .. } = &self.phase else { return Ok(Vec::new()) };
+        let Phase::Closing { how, finishing: true } = &self.phase else { return Ok(Vec::new()) };
         let how = how.clone();
         self.totals.left = left;
         let Totals { pledged, paid, fees, .. } = self.totals;

@@ -5,6 +5,7 @@ use watershed_protocol::market::{Message, Stepped};
 use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, PublicKey, Wire};
 
 /// A fact.
+#[allow(clippy::large_enum_variant)] // there is one at a time, and most are the large one
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// The operator opened the run; the signed specification.
@@ -65,6 +66,8 @@ pub enum Event {
     Channel {
         /// Whose.
         miner: PublicKey,
+        /// The request that this answers.
+        version: u64,
         /// Whether it can hold a reward.
         result: Result<(), String>,
     },

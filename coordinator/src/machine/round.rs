@@ -1,6 +1,6 @@
 //! Beginning, moving and ending rounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::data::{Split, WindowSpec};
 use watershed_protocol::market::{Assignment, FinalState, Stepped};
@@ -51,11 +51,15 @@ impl Run {
         able.truncate(self.spec.rounds.max_miners as usize);
         // By key from here on: who gets which text must not depend on who came first.
         able.sort_by_key(|(key, ..)| *key);
+        if able.len() < self.spec.rounds.min_miners as usize {
+            return Err(Refusal::Phase { phase: "short of miners", what: "beginning a round" });
+        }
         let number = self.next_round;
         let Some(checkpoint) = self.checkpoint().map(|c| c.checkpoint) else {
             return Err(Refusal::Phase { phase: "without checkpoint", what: "beginning a round" });
         };
         let until = now.saturating_add(u64::from(self.spec.rounds.lock_seconds));
+        let (mut works, mut next_sequence) = (BTreeMap::new(), self.next_sequence);
         for (key, miner, size) in able {
             let batch = self.spec.inner.batch * size;
             let sequences = batch.saturating_mul(self.spec.inner.steps);
@@ -65,11 +69,11 @@ impl Run {
                 mixture: self.spec.data.mixture,
                 seed: self.spec.seed,
                 sequence_length: self.spec.data.sequence_length,
-                first: self.next_sequence,
+                first: next_sequence,
                 sequences,
                 max_epochs: self.spec.data.max_epochs,
             };
-            self.next_sequence += u64::from(sequences);
+            next_sequence += u64::from(sequences);
             let reward = self.spec.reward.per_assignment.checked_mul(u64::from(size));
             let assignment = Assignment {
                 run: self.id,
@@ -98,8 +102,10 @@ impl Run {
                 ended: None,
                 receipts: false,
             };
-            self.works.insert(id, work);
+            works.insert(id, work);
         }
+        self.works.append(&mut works);
+        self.next_sequence = next_sequence;
         self.round = Some(Round { number, stage: Stage::Locking, until, began: now });
         Ok(Vec::new())
     }
@@ -232,10 +238,18 @@ impl Run {
 
     /// Lets go of tasks that nobody needs: ended, older than the last round, and not carried on by their miner.
     fn forget(&mut self) {
-        let kept: Vec<AssignmentId> = self.miners.values().filter_map(|m| m.last).collect();
+        let kept: BTreeSet<AssignmentId> = self.miners.values().filter_map(|m| m.last).collect();
         let recent = self.next_round.saturating_sub(1);
+        // A round that does not count is begun again under the same number, perhaps without end.
+        let mut newest = BTreeMap::new();
+        for Assignment { miner, round, window, .. } in self.works.values().map(|w| &w.assignment) {
+            let first = newest.entry((*miner, *round)).or_insert(window.first);
+            *first = window.first.max(*first);
+        }
+        let is_newest = |a: &Assignment| newest.get(&(a.miner, a.round)) == Some(&a.window.first);
         self.works.retain(|id, w| {
-            w.escrow_open || !w.judged || w.assignment.round.0 >= recent || kept.contains(id)
+            let recent = w.assignment.round.0 >= recent && is_newest(&w.assignment);
+            w.escrow_open || !w.judged || recent || kept.contains(id)
         });
     }
 

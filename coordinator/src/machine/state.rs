@@ -75,6 +75,8 @@ pub struct Miner {
     pub active: bool,
     /// Whether there is a channel; otherwise why not.
     pub channel: Option<Result<(), String>>,
+    /// The request for a channel whose answer counts.
+    pub asked: u64,
     /// The assignment whose state it carries.
     pub last: Option<AssignmentId>,
     /// Submissions that were accepted and that were not.
@@ -108,6 +110,13 @@ pub enum WorkStage {
         /// Why.
         reason: String,
     },
+}
+
+impl WorkStage {
+    /// Whether its lots are on their way to the miner's node.
+    pub(super) fn is_being_paid(&self) -> bool {
+        matches!(self, Self::Offering | Self::Offered | Self::Locking | Self::Paid | Self::Confirming)
+    }
 }
 
 /// A verdict as it is kept.

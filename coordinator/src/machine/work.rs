@@ -4,7 +4,7 @@ use watershed_payments::escrow::{earned, split};
 use watershed_protocol::market::{
     Commitment, Entry, Fault, Message, Opened, Opening, Outcome, Reveal, TermsOffered, Verdict,
 };
-use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, PublicKey, SubmissionId};
+use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, PublicKey, SubmissionId, encode};
 
 use super::{Effect, Refusal, Run, Stage, VerdictKept, Work, WorkStage};
 
@@ -15,7 +15,7 @@ fn short(text: &str) -> String {
     text.chars().take(REASON).collect()
 }
 
-fn wrong(work: &Work, what: &'static str) -> Refusal {
+pub(super) fn wrong(work: &Work, what: &'static str) -> Refusal {
     let stage = match &work.stage {
         WorkStage::Dropped { reason } => format!("out of the round ({reason})"),
         other => format!("{other:?}").to_lowercase(),
@@ -65,8 +65,9 @@ impl Run {
                 if work.receipts || receipts.is_empty() {
                     return Ok(Vec::new());
                 }
+                let entry = record(envelope)?;
                 work.receipts = true;
-                vec![record(envelope)]
+                vec![entry]
             }
         };
         let version = self.version;
@@ -87,6 +88,9 @@ impl Run {
             return Err(Refusal::NotAllowed(signer));
         }
         let (tiers, members) = (self.spec.reward.tiers as usize, self.spec.committee.len());
+        // A secret that is given out for one task must not release the lot of another.
+        let taken = |w: &Work| w.hashes.values().flatten().any(|hash| hashes.contains(hash));
+        let elsewhere = self.works.iter().any(|(other, w)| *other != id && taken(w));
         let work = self.work(id)?;
         if let Some(known) = work.hashes.get(&signer) {
             return if known == hashes { Ok(Vec::new()) } else { Err(Refusal::Changed("hashes")) };
@@ -99,19 +103,20 @@ impl Run {
         }
         let mut all: Vec<PaymentHash> = work.hashes.values().flatten().chain(hashes).copied().collect();
         all.sort_unstable();
-        if all.windows(2).any(|w| w[0] == w[1]) {
+        if all.windows(2).any(|w| w[0] == w[1]) || elsewhere {
             return Err(Refusal::Changed("a payment hash of another lot"));
         }
         work.hashes.insert(signer, hashes.to_vec());
-        if work.hashes.len() == members { self.make_offer(id) } else { Ok(Vec::new()) }
+        Ok(if work.hashes.len() == members { self.make_offer(id) } else { Vec::new() })
     }
 
     /// Cuts the reward among the validators that gave hashes.
-    pub(super) fn make_offer(&mut self, id: AssignmentId) -> Result<Vec<Effect>, Refusal> {
+    pub(super) fn make_offer(&mut self, id: AssignmentId) -> Vec<Effect> {
         let tiers = self.spec.reward.tiers;
-        let work = self.work(id)?;
-        let parts = split(work.assignment.reward, work.hashes.len(), tiers)
-            .map_err(|_| Refusal::Range("the reward for so many lots"))?;
+        let Some(work) = self.works.get_mut(&id) else { return Vec::new() };
+        let Ok(parts) = split(work.assignment.reward, work.hashes.len(), tiers) else {
+            return self.drop_work(id, "the reward is too small for so many lots");
+        };
         let mut lots = Vec::new();
         for ((validator, hashes), amounts) in work.hashes.iter().zip(&parts) {
             for (tier, (hash, amount)) in (0..).zip(hashes.iter().zip(amounts)) {
@@ -120,7 +125,7 @@ impl Run {
         }
         work.lots = lots;
         work.stage = WorkStage::Offering;
-        Ok(vec![Effect::Offer { assignment: id }])
+        vec![Effect::Offer { assignment: id }]
     }
 
     fn accept(
@@ -206,9 +211,10 @@ impl Run {
         {
             return Err(wrong(work, "committing"));
         }
+        let entry = record(envelope)?;
         work.commitment = Some(commitment.clone());
         work.stage = WorkStage::Committed;
-        Ok(vec![record(envelope)])
+        Ok(vec![entry])
     }
 
     fn reveal(
@@ -228,9 +234,10 @@ impl Run {
         if reveal.steps.len() != steps {
             return Err(Refusal::Count { what: "inner steps", found: reveal.steps.len(), wanted: steps });
         }
+        let entry = record(envelope)?;
         work.reveal = Some(reveal.clone());
         work.stage = WorkStage::Revealed;
-        Ok(vec![record(envelope)])
+        Ok(vec![entry])
     }
 
     fn open(&mut self, opening: &Opening, signer: PublicKey) -> Result<Vec<Effect>, Refusal> {
@@ -324,8 +331,8 @@ impl Run {
             score: verdict.score,
             envelope: envelope.clone(),
         };
+        let mut effects = vec![record(envelope)?];
         work.verdicts.insert(signer, kept);
-        let mut effects = vec![record(envelope)];
         if fee > Msat::ZERO {
             super::round::add(&mut self.totals.fees, fee);
             effects.push(Effect::Fee { assignment: id, validator: signer });
@@ -334,8 +341,11 @@ impl Run {
     }
 }
 
-fn record(envelope: &Envelope) -> Effect {
-    Effect::Record(Box::new(Entry::Message { envelope: envelope.clone() }))
+/// The record holds no entry beyond its limit, and a message may be larger; so this comes before any change.
+fn record(envelope: &Envelope) -> Result<Effect, Refusal> {
+    let entry = Entry::Message { envelope: envelope.clone() };
+    encode(&entry)?;
+    Ok(Effect::Record(Box::new(entry)))
 }
 
 /// The task that a message is about.

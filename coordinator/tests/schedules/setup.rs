@@ -1,0 +1,128 @@
+//! Keys, the one envelope, and specifications of small runs.
+
+use std::sync::OnceLock;
+
+use watershed_protocol::data::Mixture;
+use watershed_protocol::market::{
+    ChecksSpec, Command, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec,
+    OuterSpec, RewardSpec, RoundsSpec, RunSpec,
+};
+use watershed_protocol::{BasisPoints, Envelope, Msat, PublicKey, RunId, SecretKey, ShardSetId};
+
+use crate::Kind;
+use crate::rng::Rng;
+
+/// Blocks do not exist here: a lot is held for this many seconds.
+pub(crate) const HOLD: u64 = 3_000;
+
+pub(crate) struct Cast {
+    pub(crate) miners: Vec<PublicKey>,
+    pub(crate) validators: Vec<PublicKey>,
+    pub(crate) outsider: PublicKey,
+    /// Two of each miner.
+    pub(crate) nodes: Vec<[String; 2]>,
+    /// The machine does not look at signatures, so one serves for everything.
+    pub(crate) envelope: Envelope,
+}
+
+fn secret(n: u8) -> SecretKey {
+    SecretKey::from_entropy([n; 32]).unwrap()
+}
+
+/// Made once: keys take longer than everything else.
+pub(crate) fn cast() -> &'static Cast {
+    static CAST: OnceLock<Cast> = OnceLock::new();
+    CAST.get_or_init(|| {
+        let node = |n: u8| format!("02{}@127.0.0.1:9735", secret(n).public());
+        let pause = Command::Pause { run: RunId::from_bytes([0; 32]) };
+        Cast {
+            miners: (1..=5).map(|n| secret(n).public()).collect(),
+            validators: (11..=13).map(|n| secret(n).public()).collect(),
+            outsider: secret(20).public(),
+            nodes: (1..=5).map(|n| [node(30 + n), node(40 + n)]).collect(),
+            envelope: Envelope::sign(&pause, &secret(21)).unwrap(),
+        }
+    })
+}
+
+pub(crate) fn spec(rng: &mut Rng, kind: Kind) -> RunSpec {
+    let max_miners = rng.small(1, 4);
+    let min_miners = if kind == Kind::Honest { 1 } else { rng.small(1, max_miners.min(2)) };
+    let validators = rng.between(1, 3);
+    let funded = matches!(kind, Kind::Funded) || rng.chance(20);
+    let model = ModelSpec {
+        vocab: 256,
+        hidden: 16,
+        layers: 1,
+        heads: 1,
+        kv_heads: 1,
+        head_dim: 16,
+        ffn: 16,
+        max_seq: 8,
+        rope_theta: 10_000.0,
+        rms_eps: 1e-5,
+        tied_embeddings: true,
+        qkv_bias: false,
+    };
+    let inner = InnerSpec {
+        steps: 2,
+        batch: 1,
+        precision: (8, 8),
+        carried: true,
+        peak_lr: 1e-3,
+        warmup_steps: 1,
+        floor: 0.1,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        clip: 1.0,
+    };
+    let mixture = Mixture::try_from([10_000, 0, 0, 0, 0, 0, 0]).unwrap();
+    let share = BasisPoints::try_from(5_000).unwrap();
+    RunSpec {
+        title: "a schedule".to_owned(),
+        seed: rng.next(),
+        model,
+        data: DataSpec {
+            shards: ShardSetId::from_bytes([7; 32]),
+            mixture,
+            sequence_length: 8,
+            max_epochs: 1,
+        },
+        inner,
+        compression: CompressionSpec { top_k: 4, error_decay: 0.9 },
+        outer: OuterSpec { rate: 0.7, momentum: 0.9 },
+        rounds: RoundsSpec {
+            count: rng.small(1, 3),
+            min_miners,
+            max_miners,
+            max_size: if rng.chance(50) { 1 } else { 2 },
+            min_accepted: rng.small(1, max_miners.min(2)),
+            lock_seconds: 600,
+            train_seconds: 600,
+            reveal_seconds: 400,
+            verdict_seconds: 600,
+        },
+        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 1 },
+        reward: RewardSpec {
+            per_assignment: Msat::new(rng.between(1_000, 9_999)),
+            base: share,
+            full_at: share,
+            tiers: rng.small(1, 3),
+            window: 144,
+            verdict_fee: Msat::new(if rng.chance(50) { 0 } else { 17 }),
+        },
+        funding: FundingSpec {
+            goal: Msat::new(if funded { 1_000_000 } else { 0 }),
+            window: 144,
+            joining_fee: Msat::ZERO,
+        },
+        committee: cast()
+            .validators
+            .iter()
+            .take(usize::try_from(validators).unwrap())
+            .map(|key| CommitteeMember { key: *key, url: None })
+            .collect(),
+    }
+}
