@@ -64,11 +64,11 @@ pub(super) struct NewArgs {
     /// Miners that a round waits for
     #[arg(long, default_value_t = 2)]
     min_miners: u32,
-    /// What an assignment pays, such as 1000sat
-    #[arg(long, default_value = "1000sat")]
+    /// What an assignment pays, such as "1000 sat"
+    #[arg(long, default_value = "1000 sat")]
     reward: Msat,
     /// What sponsors pledge before the run begins; 0 if you pay
-    #[arg(long, default_value = "0sat")]
+    #[arg(long, default_value = "0 sat")]
     goal: Msat,
     /// Seed of initialisation and windows
     #[arg(long, default_value_t = 0)]

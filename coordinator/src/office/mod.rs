@@ -124,13 +124,13 @@ impl<M: Money> Office<M> {
                 None
             }
             Effect::Prepare => Some(Event::Prepared(self.computer.prepare(run, &spec, &self.blobs).await?)),
-            Effect::Channel { miner, .. } => {
+            Effect::Channel { miner, version } => {
                 let node = self.market.with(run, |r| r.miners.get(miner).map(|m| m.node.clone()))?;
                 let Some(node) = node else { return Ok(None) };
                 let largest = spec.reward.per_assignment.checked_mul(u64::from(spec.rounds.max_size));
                 let lots = spec.committee.len() * spec.reward.tiers as usize;
                 let result = self.money.channel(&node, largest.unwrap_or_default(), lots).await.map_err(text);
-                Some(Event::Channel { miner: *miner, result })
+                Some(Event::Channel { miner: *miner, version: *version, result })
             }
             Effect::Offer { assignment } => {
                 let Some((work, node)) = self.work(run, *assignment)? else { return Ok(None) };

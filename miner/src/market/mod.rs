@@ -73,8 +73,8 @@ pub(crate) struct RunArgs {
     /// The device: auto, cpu, gpu or gpu:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
-    /// Least pay for a million tokens, such as 500sat
-    #[arg(long, default_value = "0sat", value_name = "AMOUNT")]
+    /// Least pay for a million tokens, such as "500 sat"
+    #[arg(long, default_value = "0 sat", value_name = "AMOUNT")]
     min_price: Msat,
     /// Disk for states between inner steps, in GiB; with less, more is computed again when a validator asks
     #[arg(long, default_value_t = 8, value_name = "GIB")]

@@ -249,11 +249,10 @@ impl World {
             .output("watershed-payments", &[&["--data", &data, "init"][..], &network].concat())
             .await?;
         self.spawn("sponsor", "watershed-payments", &["--data", &data, "run"])?;
-        let running = async |w: &Self| {
-            Ok(w.programs
-                .json("watershed-payments", &["--data", &data, "--json", "wallet", "balance"])
-                .await
-                .ok())
+        let log = self.log("sponsor");
+        let running = async |_: &Self| {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            Ok(said.contains("running as").then_some(()))
         };
         self.until("the sponsor's wallet runs", 60, running).await?;
         self.fund(&["watershed-payments", "--data", &data, "wallet"]).await?;
