@@ -174,7 +174,7 @@ impl Workbench {
         let (steps, updates) = (self.settings.spec.inner.steps, self.updates_before(claim));
         let wanted = if self.settings.spec.inner.carried { updates + steps } else { 0 };
         if claim.commitment.updates != wanted {
-            return Ok(Err(Fault::StepCount(claim.commitment.updates)));
+            return Ok(Err(Fault::Updates(claim.commitment.updates)));
         }
         for chunk in &opened.chunks {
             if let Err(fault) = self.check_chunk(claim, chunk, &submitted)? {

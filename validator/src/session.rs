@@ -169,7 +169,8 @@ async fn all_runs(
     }
 }
 
-async fn fetch(
+/// Downloads a run's shard set, if it is not in `store`.
+pub(crate) async fn fetch(
     client: &Client,
     run: RunId,
     store: &Store,

@@ -67,6 +67,8 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs) -> Outcome {
     let log_key = LogKey::new(&format!("watershed/{}", key.public()), &log_secret.to_bytes())?;
     let log_folder = folder.join("log");
     let verifier = log_key.verifier().to_string();
+    // For audits of a copy of this folder.
+    std::fs::write(folder.join("log.vkey"), &verifier)?;
     let journal = folder.join("coordinator.sqlite");
     let (market, effects) = Market::open(&journal)?;
     let recorder = Recorder::open(&log_folder, log_key, &journal)?;

@@ -103,6 +103,10 @@ impl Worker {
                 *p = theta - 10.0 * (theta - *p);
             }
         }
+        if cheat.is_some() {
+            // A cheat gets right what costs nothing.
+            submitted.updates = start.updates + self.steps();
+        }
         let submission = self.bench.submit(&task.checkpoint, &submitted, &before).map_err(text)?;
         let mut encoded = submission.encoded;
         match cheat {
@@ -212,6 +216,8 @@ impl Worker {
         let last = Digest(state.digest().map_err(text)?.0);
         while (claims.len() as u32) < all {
             claims.push(StepClaim { state: last, loss: 1.0f32.to_bits() });
+            // And opens just that when it is asked.
+            self.keep.keep_state(task.id, claims.len() as u32, &state)?;
         }
         Ok(Some((claims, state)))
     }

@@ -20,6 +20,9 @@ pub enum Fault {
     /// Not the right number of steps.
     #[error("there are {0} inner steps, which is not what was assigned")]
     StepCount(u32),
+    /// Moments of another age than the steps give them.
+    #[error("the carried moments are said to have seen {0} updates, which the assigned steps do not give")]
+    Updates(u32),
     /// Not a pseudo-gradient of this model.
     #[error("the submission cannot be decoded: {0}")]
     Undecodable(String),

@@ -257,7 +257,8 @@ impl World {
         self.until("the sponsor's wallet runs", 60, running).await?;
         self.fund(&["watershed-payments", "--data", &data, "wallet"]).await?;
         let node = self.client.info().await?.node;
-        let sats = (self.options.goal * 2 + 100_000).to_string();
+        // A node takes a tenth of a stranger's channel in flight.
+        let sats = (self.options.goal * 12 + 100_000).to_string();
         self.programs
             .output("watershed-payments", &["--data", &data, "wallet", "open", &node, &sats])
             .await?;
@@ -278,7 +279,9 @@ impl World {
         let pledge = self.until("the run takes pledges", 30, ready).await?;
         self.pledge = Some(pledge.hash.clone());
         let send = ["--data", &data, "wallet", "send", &pledge.invoice, "--wait", "60"];
-        self.programs.output("watershed-payments", &send).await?;
+        // A channel that was just confirmed is known to the node's router a moment later.
+        let paid = async |w: &Self| Ok(w.programs.output("watershed-payments", &send).await.ok());
+        self.until("the sponsor pays", 60, paid).await?;
         Ok(())
     }
 

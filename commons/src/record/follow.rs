@@ -1,0 +1,220 @@
+//! Entries that a coordinator makes.
+
+use std::collections::BTreeMap;
+
+use watershed_protocol::market::{Assignment, Entry, FinalState, Outcome, RunSpec, Stepped, TermsOffered};
+use watershed_protocol::{AssignmentId, Envelope, Msat, PublicKey, RunId, decode};
+
+use super::{RecordFault, RunTold, Runs, Told};
+
+pub(super) fn total(amounts: impl Iterator<Item = Msat>) -> Msat {
+    amounts.fold(Msat::ZERO, |sum, a| sum.checked_add(a).unwrap_or(Msat::new(u64::MAX)))
+}
+
+fn sum(what: &'static str, found: Msat, wanted: Msat) -> Result<(), RecordFault> {
+    if found == wanted { Ok(()) } else { Err(RecordFault::Sum { what, found, wanted }) }
+}
+
+impl Runs {
+    /// Follows one entry.
+    ///
+    /// # Errors
+    /// [`RecordFault`]: what is wrong with it, given everything before.
+    pub fn follow(&mut self, bytes: &[u8]) -> Result<(), RecordFault> {
+        let entry: Entry = decode(bytes)?;
+        self.entries += 1;
+        match entry {
+            Entry::Run { spec } => self.run(&spec),
+            Entry::Pledge { run, hash, amount } => match self.of(run)?.pledges.insert(hash, amount) {
+                None => Ok(()),
+                Some(_) => Err(RecordFault::Twice(format!("the pledge {hash}"))),
+            },
+            Entry::Checkpoint(stepped) => self.of(stepped.run)?.checkpoint(stepped),
+            Entry::Assigned { assignment, lots, node } => {
+                self.of(assignment.run)?.assigned(assignment, lots, node)
+            }
+            Entry::Message { envelope } => self.message(&envelope),
+            Entry::Settled { assignment, settled, back } => self.settled(assignment, settled, back),
+            Entry::Ended { run, how, pledged, paid, fees, left } => {
+                self.of(run)?.ended(how, (pledged, paid, fees, left))
+            }
+        }
+    }
+
+    pub(super) fn of(&mut self, run: RunId) -> Result<&mut RunTold, RecordFault> {
+        self.runs.get_mut(&run).ok_or(RecordFault::NoRun(run))
+    }
+
+    pub(super) fn with(&mut self, id: AssignmentId) -> Result<&mut RunTold, RecordFault> {
+        self.runs.values_mut().find(|r| r.works.contains_key(&id)).ok_or(RecordFault::NoAssignment(id))
+    }
+
+    fn run(&mut self, envelope: &Envelope) -> Result<(), RecordFault> {
+        let opened = envelope.open::<RunSpec>()?;
+        let coordinator = opened.signer();
+        let spec = opened.into_value();
+        let wrong = |e: &dyn std::fmt::Display| RecordFault::Specification(e.to_string());
+        spec.check().map_err(|e| wrong(&e))?;
+        let id = spec.id().map_err(|e| wrong(&e))?;
+        let told = RunTold {
+            spec,
+            coordinator,
+            pledges: BTreeMap::new(),
+            checkpoints: Vec::new(),
+            works: BTreeMap::new(),
+            ended: None,
+        };
+        match self.runs.insert(id, told) {
+            None => Ok(()),
+            Some(_) => Err(RecordFault::Twice(format!("the run {id}"))),
+        }
+    }
+
+    fn settled(&mut self, id: AssignmentId, settled: Msat, back: Msat) -> Result<(), RecordFault> {
+        let told = self.with(id)?;
+        let work = told.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
+        if work.settled.is_some() {
+            return Err(RecordFault::Twice(format!("the end of the escrow of {id}")));
+        }
+        let all = settled.checked_add(back).unwrap_or(Msat::new(u64::MAX));
+        sum("paid and returned for an assignment", all, work.assignment.reward)?;
+        work.settled = Some((settled, back));
+        Ok(())
+    }
+}
+
+impl Told {
+    /// What was paid by verdicts that came too late for the record: the miner had the secrets from a validator itself.
+    pub fn unrecorded(&self) -> Msat {
+        let earned = total(self.earned().map(|l| l.amount));
+        self.settled.and_then(|(settled, _)| settled.checked_sub(earned)).unwrap_or_default()
+    }
+
+    /// Lots whose secrets are in verdicts.
+    fn earned(&self) -> impl Iterator<Item = &TermsOffered> {
+        let released = |lot: &&TermsOffered| match self.verdicts.get(&lot.validator).map(|v| &v.outcome) {
+            Some(Outcome::Earned { preimages, .. }) => preimages.iter().any(|p| p.hash() == lot.hash),
+            _ => false,
+        };
+        self.lots.iter().filter(released)
+    }
+}
+
+impl RunTold {
+    fn checkpoint(&mut self, stepped: Stepped) -> Result<(), RecordFault> {
+        let Some(last) = self.checkpoints.last() else {
+            if stepped.round.0 != 0 || !stepped.accepted.is_empty() {
+                return Err(RecordFault::Order("the first checkpoint"));
+            }
+            self.checkpoints.push(stepped);
+            return Ok(());
+        };
+        let round = stepped.round.0.checked_sub(1).filter(|r| *r >= last.round.0);
+        let round = round.ok_or(RecordFault::Order("a checkpoint"))?;
+        // Of a round that is tried again under its number, only the last attempt can be accepted.
+        let of_round = self.works.iter().filter(|(_, w)| w.assignment.round.0 == round && w.is_accepted());
+        let accepted: Vec<AssignmentId> = of_round.map(|(id, _)| *id).collect();
+        if accepted != stepped.accepted || accepted.len() < self.spec.rounds.min_accepted as usize {
+            return Err(RecordFault::Accepted(stepped.round.0));
+        }
+        self.checkpoints.push(stepped);
+        Ok(())
+    }
+
+    fn assigned(
+        &mut self,
+        assignment: Assignment,
+        lots: Vec<TermsOffered>,
+        node: PublicKey,
+    ) -> Result<(), RecordFault> {
+        let wrong = |what: &str| Err(RecordFault::Assignment(what.to_owned()));
+        let id = assignment.id().map_err(|e| RecordFault::Assignment(e.to_string()))?;
+        let spec = &self.spec;
+        if self.checkpoints.last().map(|c| c.checkpoint) != Some(assignment.checkpoint) {
+            return wrong("it does not start from the newest checkpoint");
+        }
+        if assignment.round.0 >= spec.rounds.count {
+            return wrong("the run has fewer rounds");
+        }
+        let w = &assignment.window;
+        let size = assignment.batch / spec.inner.batch.max(1);
+        if w.shards != spec.data.shards
+            || w.mixture != spec.data.mixture
+            || w.seed != spec.seed
+            || w.sequence_length != spec.data.sequence_length
+            || w.max_epochs != spec.data.max_epochs
+            || w.split != watershed_protocol::data::Split::Train
+        {
+            return wrong("its text is not the run's");
+        }
+        let whole = assignment.batch == size * spec.inner.batch && (1..=spec.rounds.max_size).contains(&size);
+        if !whole || Some(w.sequences) != assignment.batch.checked_mul(spec.inner.steps) {
+            return wrong("its size is not one of the run's");
+        }
+        if spec.reward.per_assignment.checked_mul(u64::from(size)) != Some(assignment.reward) {
+            return wrong("its reward is not the run's");
+        }
+        if let Some(previous) = assignment.previous {
+            let continued = self.works.get(&previous);
+            if !continued.is_some_and(|p| p.assignment.miner == assignment.miner && p.is_accepted()) {
+                return wrong("it continues work that is not the miner's, or was not accepted");
+            }
+        }
+        for lot in &lots {
+            if !spec.committee.iter().any(|m| m.key == lot.validator) {
+                return wrong("somebody else than the committee holds a secret");
+            }
+        }
+        sum("the lots of an assignment", total(lots.iter().map(|l| l.amount)), assignment.reward)?;
+        let (first, end) = (w.first, w.first + u64::from(w.sequences));
+        for (other, told) in &self.works {
+            let o = &told.assignment.window;
+            if first < o.first + u64::from(o.sequences) && o.first < end {
+                return Err(RecordFault::Overlap(*other, id));
+            }
+        }
+        let told = Told {
+            assignment,
+            lots,
+            node,
+            commitment: None,
+            reveal: None,
+            verdicts: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            settled: None,
+        };
+        match self.works.insert(id, told) {
+            None => Ok(()),
+            Some(_) => Err(RecordFault::Twice(format!("the assignment {id}"))),
+        }
+    }
+
+    fn ended(
+        &mut self,
+        how: FinalState,
+        (pledged, paid, fees, left): (Msat, Msat, Msat, Msat),
+    ) -> Result<(), RecordFault> {
+        if self.ended.is_some() {
+            return Err(RecordFault::Twice("the end of a run".to_owned()));
+        }
+        if self.works.values().any(|w| w.settled.is_none()) {
+            return Err(RecordFault::Order("the end of a run, before that of an escrow"));
+        }
+        sum("pledged", pledged, total(self.pledges.values().copied()))?;
+        sum("paid to miners", paid, total(self.works.values().filter_map(|w| w.settled).map(|s| s.0)))?;
+        let verdicts = self.works.values().map(|w| w.verdicts.len() as u64).sum::<u64>();
+        let owed = self.spec.reward.verdict_fee.checked_mul(verdicts).unwrap_or(Msat::new(u64::MAX));
+        sum("paid for verdicts", fees, owed)?;
+        if self.spec.funding.goal > Msat::ZERO {
+            let spent =
+                paid.checked_add(fees).and_then(|s| s.checked_add(left)).unwrap_or(Msat::new(u64::MAX));
+            // Less than a millisatoshi for each pledge is lost in dividing.
+            let lost = pledged.checked_sub(spent).map_or(u64::MAX, Msat::msat);
+            if lost > self.pledges.len() as u64 {
+                return Err(RecordFault::Sum { what: "paid and left over", found: spent, wanted: pledged });
+            }
+        }
+        self.ended = Some(how);
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! Checkpoints and scores, computed again from blobs.
+
+use std::collections::BTreeMap;
+
+use watershed_commons::record::{RunTold, Told};
+use watershed_engine::device::OpenDevice;
+use watershed_engine::outer::OuterState;
+use watershed_protocol::market::{Commitment, Outcome, Stepped};
+use watershed_protocol::{AssignmentId, Digest, RunId};
+use watershed_rounds::{OuterResult, Workbench, floats, sha256};
+use watershed_shards::library::Store;
+
+use super::place::Place;
+use super::replay::Chains;
+use crate::judge::{self, FirstLook, Submitted};
+
+/// How much was computed again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Recomputed {
+    pub(super) checkpoints: u32,
+    pub(super) verdicts: u32,
+    pub(super) replayed: u32,
+}
+
+fn text(e: impl std::fmt::Display) -> String {
+    e.to_string()
+}
+
+/// Everything shown in a round.
+fn submissions(told: &RunTold, round: u32, place: &Place, limit: usize) -> Result<Vec<Submitted>, String> {
+    let of = told.works.iter().filter(|(_, w)| w.assignment.round.0 == round);
+    let shown = of.filter_map(|(id, w)| Some((id, w, w.commitment.clone()?, w.reveal.clone()?)));
+    shown
+        .map(|(id, work, commitment, reveal)| {
+            let previous = work.assignment.previous.and_then(|p| told.works.get(&p)?.commitment.clone());
+            // What is too long to be a submission was none to the validators either.
+            let encoded = place.blob(reveal.blob, limit).unwrap_or_default();
+            Ok(Submitted {
+                id: *id,
+                assignment: work.assignment.clone(),
+                commitment,
+                reveal,
+                previous,
+                encoded,
+            })
+        })
+        .collect()
+}
+
+/// Whether a computed checkpoint is the recorded one.
+fn compare(recorded: &Stepped, found: &OuterResult) -> Result<(), String> {
+    let round = recorded.round.0;
+    if found.checkpoint != recorded.checkpoint || sha256(&floats(&[&found.state.parameters])) != recorded.blob
+    {
+        return Err(format!(
+            "the checkpoint after round {round} is {}, but its submissions give {}; signed by the coordinator",
+            recorded.checkpoint, found.checkpoint
+        ));
+    }
+    if found.loss.to_bits() != recorded.loss {
+        let said = f32::from_bits(recorded.loss);
+        return Err(format!(
+            "the loss after round {round} is {}, not {said}; signed by the coordinator",
+            found.loss
+        ));
+    }
+    Ok(())
+}
+
+impl Recomputed {
+    /// Everything of one run.
+    pub(super) fn run(
+        &mut self,
+        run: RunId,
+        told: &RunTold,
+        store: &Store,
+        device: &OpenDevice,
+        place: &Place,
+        replay: u32,
+    ) -> Result<(), String> {
+        let Some(first) = told.checkpoints.first() else { return Ok(()) };
+        let mut bench = Workbench::new(&told.spec, store, device).map_err(text)?;
+        let n = bench.settings().parameters();
+        let limit = 4 * n + (1 << 20);
+        let mut chains = Chains::draw(told, replay);
+        let state = OuterState { parameters: bench.initial(), velocity: Vec::new() };
+        let mut now = bench.measured(state).map_err(text)?;
+        compare(first, &now)?;
+        self.checkpoints += 1;
+        let mut checkpoints = told.checkpoints.iter().skip(1).peekable();
+        for round in 0..told.spec.rounds.count {
+            let shown = submissions(told, round, place, limit)?;
+            if shown.is_empty() {
+                continue;
+            }
+            eprintln!("run {run}: round {} is computed again", round + 1);
+            self.verdicts(&mut bench, told, &shown, &now.state.parameters)?;
+            self.replayed += chains.round(&mut bench, told, &shown, &now.state.parameters)?;
+            if let Some(next) = checkpoints.next_if(|c| c.round.0 == round + 1) {
+                let accepted: Vec<_> = shown
+                    .iter()
+                    .filter(|s| next.accepted.contains(&s.id))
+                    .map(|s| (s.commitment.submission, s.encoded.clone()))
+                    .collect();
+                for s in shown.iter().filter(|s| next.accepted.contains(&s.id)) {
+                    if Commitment::submission_of(s.assignment.miner, &s.encoded) != s.commitment.submission {
+                        return Err(format!("the submission of {} is not the one that was committed", s.id));
+                    }
+                }
+                now = bench.outer(&now.state, &accepted).map_err(text)?;
+                compare(next, &now)?;
+                self.checkpoints += 1;
+            }
+        }
+        match checkpoints.next() {
+            Some(c) => Err(format!(
+                "nothing leads to the checkpoint of round {}; signed by the coordinator",
+                c.round.0
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Scores and shares of a round's verdicts.
+    fn verdicts(
+        &mut self,
+        bench: &mut Workbench,
+        told: &RunTold,
+        shown: &[Submitted],
+        checkpoint: &[f32],
+    ) -> Result<(), String> {
+        let works: BTreeMap<AssignmentId, &Told> =
+            shown.iter().filter_map(|s| Some((s.id, told.works.get(&s.id)?))).collect();
+        let randomness: Option<Digest> =
+            works.values().flat_map(|w| w.verdicts.values()).map(|v| v.randomness).next();
+        let Some(randomness) = randomness else { return Ok(()) };
+        let looks = judge::first_look(bench, shown, checkpoint, randomness)?;
+        let shares = judge::earned(bench, &looks);
+        for (id, work) in works {
+            for (validator, verdict) in &work.verdicts {
+                let wrong = |what: String| {
+                    Err(format!("the verdict on {id} is false: {what}; signed by {validator}"))
+                };
+                let look = looks.get(&id);
+                match (&verdict.outcome, look) {
+                    (Outcome::Earned { share, .. }, Some(FirstLook::Scored(score))) => {
+                        if verdict.score != Some(*score) {
+                            return wrong("the losses are other ones".to_owned());
+                        }
+                        let earned = shares.get(&id).copied().unwrap_or(0);
+                        if *share != earned {
+                            return wrong(format!("{share} parts were given, {earned} are earned"));
+                        }
+                    }
+                    (Outcome::Earned { .. }, Some(FirstLook::Faulty(fault))) => {
+                        return wrong(fault.to_string());
+                    }
+                    (Outcome::Rejected(said), Some(FirstLook::Faulty(fault))) if said != fault => {
+                        return wrong(format!("it says that {said}, but {fault}"));
+                    }
+                    _ => {}
+                }
+                self.verdicts += 1;
+            }
+        }
+        Ok(())
+    }
+}

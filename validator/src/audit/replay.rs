@@ -1,0 +1,115 @@
+//! Whole assignments, done again from the record alone: a miner's state begins with zeros and each of its assignments says
+//! which one it continues, so nobody has to be asked for anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use watershed_commons::record::RunTold;
+use watershed_engine::train::State;
+use watershed_protocol::market::{Commitment, Fault, Outcome, StepClaim, TrajectoryHash};
+use watershed_protocol::{AssignmentId, Digest, PublicKey};
+use watershed_rounds::{Carried, Workbench};
+
+use crate::judge::Submitted;
+
+/// Miners whose work is done again, and what they carry.
+pub(super) struct Chains {
+    miners: BTreeSet<PublicKey>,
+    carried: BTreeMap<AssignmentId, Carried>,
+}
+
+fn text(e: impl std::fmt::Display) -> String {
+    e.to_string()
+}
+
+impl Chains {
+    /// Draws `percent` of the miners, at least one if any: by hash, so that nobody chooses.
+    pub(super) fn draw(told: &RunTold, percent: u32) -> Self {
+        let all: BTreeSet<PublicKey> = told.works.values().map(|w| w.assignment.miner).collect();
+        let mut miners: Vec<PublicKey> = all.into_iter().collect();
+        let last = told.checkpoints.last().map(|c| c.checkpoint.to_bytes()).unwrap_or_default();
+        miners.sort_by_key(|m| watershed_rounds::sha256(&[last, m.to_bytes()].concat()));
+        let count = (miners.len() * percent as usize).div_ceil(100);
+        miners.truncate(count);
+        Self { miners: miners.into_iter().collect(), carried: BTreeMap::new() }
+    }
+
+    /// Does the round of the drawn miners again; how many assignments that were.
+    pub(super) fn round(
+        &mut self,
+        bench: &mut Workbench,
+        told: &RunTold,
+        shown: &[Submitted],
+        checkpoint: &[f32],
+    ) -> Result<u32, String> {
+        let mut done = 0;
+        for s in shown.iter().filter(|s| self.miners.contains(&s.assignment.miner)) {
+            let Some(work) = told.works.get(&s.id) else { continue };
+            let before = match s.assignment.previous {
+                None => Carried::zero(bench.settings().parameters()),
+                Some(previous) => match self.carried.remove(&previous) {
+                    Some(carried) => carried,
+                    // It continues work that was not what it should be: that has been said of that work.
+                    None => continue,
+                },
+            };
+            let (right, carried) = redo(bench, s, checkpoint, &before)?;
+            done += 1;
+            for (validator, verdict) in &work.verdicts {
+                match (&verdict.outcome, right) {
+                    (Outcome::Earned { .. }, false) => {
+                        return Err(format!(
+                            "the verdict on {} is false: doing the work again gives something else; signed by {validator}",
+                            s.id
+                        ));
+                    }
+                    // Whether a miner answered cannot be computed.
+                    (Outcome::Rejected(Fault::NoAnswer), _) => {}
+                    (Outcome::Rejected(fault), true) => {
+                        return Err(format!(
+                            "the verdict on {} is false: it says that {fault}, but doing the work again gives the very same; \
+                             signed by {validator}",
+                            s.id
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+            // A submission that was not accepted is not continued; its miner goes on from where it was.
+            if work.is_accepted() {
+                self.carried.insert(s.id, carried);
+            } else if let Some(previous) = s.assignment.previous {
+                self.carried.insert(previous, before);
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// Does one assignment, and compares all that was committed.
+fn redo(
+    bench: &mut Workbench,
+    s: &Submitted,
+    checkpoint: &[f32],
+    before: &Carried,
+) -> Result<(bool, Carried), String> {
+    let start = before.start(checkpoint).map_err(text)?;
+    let begun = Digest(start.digest().map_err(text)?.0);
+    let mut claims = Vec::new();
+    let mut told = |_: u32, claim: StepClaim, _: &State| {
+        claims.push(claim);
+        ControlFlow::Continue(())
+    };
+    let end = bench.train(&s.assignment, &start, 0, &mut told).map_err(text)?.state;
+    let submission = bench.submit(checkpoint, &end, before).map_err(text)?;
+    let commitment = Commitment {
+        assignment: s.id,
+        submission: Commitment::submission_of(s.assignment.miner, &submission.encoded),
+        trajectory: TrajectoryHash::of(begun, &claims),
+        error_feedback: submission.carried.feedback_digest().map_err(text)?,
+        moments: submission.carried.moments_digest().map_err(text)?,
+        updates: submission.carried.updates,
+    };
+    let right = commitment == s.commitment && submission.encoded == s.encoded;
+    Ok((right, submission.carried))
+}
