@@ -13,6 +13,8 @@ use watershed_payments::cli::{Place, SetupArgs, WalletCommand, init, restore, wa
 use watershed_protocol::SecretKey;
 use watershed_shards::library::load_or_create;
 
+use crate::office::Falsehood;
+
 type Failed = Box<dyn Error + Send + Sync>;
 
 /// What a command ends with.
@@ -90,13 +92,35 @@ enum Command {
     Wallet(WalletCommand),
 }
 
+/// A coordinator that cannot be trusted, to see what becomes of it.
+#[derive(Parser)]
+#[command(name = "watershed-false-coordinator", version)]
+struct Adversary {
+    #[command(flatten)]
+    home: Home,
+    /// What it does
+    #[arg(long)]
+    falsehood: Falsehood,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
 /// The program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let json = cli.home.json;
+    finish(cli.home.json, carry_out(cli))
+}
+
+/// The program that cannot be trusted.
+pub fn adversary() -> ExitCode {
+    let args = Adversary::parse();
+    finish(false, async move { serve::serve(&args.home, &args.serve, Some(args.falsehood)).await })
+}
+
+fn finish(json: bool, work: impl Future<Output = Outcome>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(carry_out(cli)),
+        Ok(runtime) => runtime.block_on(work),
         Err(e) => Err(e.into()),
     };
     outcome.unwrap_or_else(|e| {
@@ -123,7 +147,7 @@ async fn carry_out(cli: Cli) -> Outcome {
             home.key()?;
             restore(&home.place()?, &setup)
         }
-        Command::Serve(args) => serve::serve(&home, &args).await,
+        Command::Serve(args) => serve::serve(&home, &args, None).await,
         Command::Run(command) => run::run(&home, command).await,
         Command::Wallet(command) => wallet(&home.place()?, command).await,
     }

@@ -19,7 +19,7 @@ use super::{Home, Outcome, wallet_folder};
 use crate::blobs::Blobs;
 use crate::http::{Shared, router};
 use crate::market::Market;
-use crate::office::{Computer, Office, Recorder, TreasuryMoney};
+use crate::office::{Computer, Falsehood, Office, Recorder, TreasuryMoney};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct ServeArgs {
@@ -40,7 +40,7 @@ pub(super) struct ServeArgs {
     max_upload: u64,
 }
 
-pub(super) async fn serve(home: &Home, args: &ServeArgs) -> Outcome {
+pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<Falsehood>) -> Outcome {
     let folder = home.folder()?;
     let wallet = wallet_folder(&folder);
     let key = home.key()?;
@@ -58,7 +58,7 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs) -> Outcome {
     })
     .await??;
     let library = args.library.clone().unwrap_or_else(|| folder.join("library"));
-    let computer = Computer::new(Store::new(&library), device);
+    let computer = Computer::new(Store::new(&library), device, falsehood);
     let place = args.blobs.clone().unwrap_or_else(|| folder.join("blobs").to_string_lossy().into_owned());
     let blobs = Blobs::open(&place)?;
 
@@ -81,7 +81,8 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs) -> Outcome {
         Some(at) => format!("{node}@{at}"),
         None => return Err("miners must reach this node: make the wallet with --listen HOST:PORT".into()),
     };
-    let office = Arc::new(Office { market, money: TreasuryMoney(treasury.clone()), blobs, computer });
+    let office =
+        Arc::new(Office { market, money: TreasuryMoney(treasury.clone()), blobs, computer, falsehood });
     let shared = Shared::new(
         Arc::clone(&office),
         key.public(),

@@ -20,7 +20,7 @@ use super::answer::{Answer, Refuse, json, open};
 use super::{Shared, views};
 use crate::machine::{Event, Run};
 use crate::market::now;
-use crate::office::Money;
+use crate::office::{Falsehood, Money};
 
 /// How long an answer waits for news.
 const WAIT: Duration = Duration::from_secs(20);
@@ -113,7 +113,11 @@ pub(super) async fn miner<M: Money>(
         shared.office.market.saw(run, key);
     }
     news(&shared, run, after.after, |r| views::miner_version(r, &key)).await?;
-    json(shared.office.market.with(run, |r| views::miner(r, &key))?)
+    let mut view = shared.office.market.with(run, |r| views::miner(r, &key))?;
+    if shared.office.falsehood == Some(Falsehood::WithholdSecrets) {
+        view.works.iter_mut().for_each(|w| w.verdicts.clear());
+    }
+    json(view)
 }
 
 pub(super) async fn files<M: Money>(

@@ -12,6 +12,7 @@ use watershed_rounds::{OuterResult, Workbench, floats, floats_of};
 use watershed_shards::library::Store;
 use watershed_shards::transfer::{self, SetFile};
 
+use super::falsehood::Falsehood;
 use super::money::MoneyError;
 use crate::blobs::Blobs;
 
@@ -24,6 +25,7 @@ pub struct Computer {
     device: OpenDevice,
     benches: Arc<Benches>,
     files: Arc<Mutex<HashMap<RunId, Vec<FileView>>>>,
+    falsehood: Option<Falsehood>,
 }
 
 impl std::fmt::Debug for Computer {
@@ -44,8 +46,8 @@ async fn blocking<T: Send + 'static>(
 
 impl Computer {
     /// With the library that has the shard sets, on a device.
-    pub fn new(store: Store, device: OpenDevice) -> Self {
-        Self { store, device, benches: Arc::default(), files: Arc::default() }
+    pub fn new(store: Store, device: OpenDevice, falsehood: Option<Falsehood>) -> Self {
+        Self { store, device, benches: Arc::default(), files: Arc::default(), falsehood }
     }
 
     fn bench(&self, run: RunId, spec: &RunSpec) -> Result<Arc<Mutex<Workbench>>, MoneyError> {
@@ -120,6 +122,7 @@ impl Computer {
         for (id, blob) in submissions {
             encoded.push((*id, blobs.get(*blob).await?));
         }
+        let swap = self.falsehood == Some(Falsehood::SwapCheckpoint);
         let result = self
             .with(run, spec, move |bench| {
                 let n = bench.settings().parameters();
@@ -130,7 +133,12 @@ impl Computer {
                 };
                 let velocity = if velocity.is_empty() { Vec::new() } else { one(&velocity, "the velocity")? };
                 let state = OuterState { parameters: one(&checkpoint, "the checkpoint")?, velocity };
-                bench.outer(&state, &encoded).map_err(other)
+                let mut result = bench.outer(&state, &encoded).map_err(other)?;
+                if let (true, Some(first)) = (swap, result.state.parameters.first_mut()) {
+                    *first += 0.01;
+                    result = bench.measured(result.state).map_err(other)?;
+                }
+                Ok(result)
             })
             .await?;
         keep(run, round + 1, result, accepted.to_vec(), blobs).await

@@ -1,6 +1,7 @@
 //! Carries out what runs ask for: money, computing, and the public log.
 
 mod compute;
+mod falsehood;
 mod money;
 mod record;
 mod treasury;
@@ -17,6 +18,7 @@ use crate::machine::{Effect, Event, Run, Work, WorkStage};
 use crate::market::{Market, MarketError, Todo, now};
 
 pub use compute::Computer;
+pub use falsehood::Falsehood;
 pub use money::{Campaign, Money, MoneyError};
 pub use record::Recorder;
 pub use treasury::TreasuryMoney;
@@ -37,6 +39,8 @@ pub struct Office<M> {
     pub blobs: Blobs,
     /// Models.
     pub computer: Computer,
+    /// None for a coordinator that does what it should.
+    pub falsehood: Option<Falsehood>,
 }
 
 impl<M> std::fmt::Debug for Office<M> {
@@ -192,7 +196,9 @@ impl<M: Money> Office<M> {
             (r.spec.clone(), r.checkpoint().cloned(), works.collect::<Vec<_>>())
         })?;
         let checkpoint = checkpoint.ok_or_else(|| MoneyError::Other("there is no checkpoint".to_owned()))?;
-        self.computer.step(run, &spec, round, &checkpoint, accepted, &submissions, &self.blobs).await
+        let left_out = usize::from(self.falsehood == Some(Falsehood::DropSubmission) && accepted.len() > 1);
+        let (accepted, submissions) = (&accepted[left_out..], &submissions[left_out..]);
+        self.computer.step(run, &spec, round, &checkpoint, accepted, submissions, &self.blobs).await
     }
 }
 

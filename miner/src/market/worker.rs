@@ -113,7 +113,7 @@ impl Worker {
             Some(Cheat::Garbage) => {
                 encoded = encoded.iter().map(|b| b.wrapping_mul(31).wrapping_add(7)).collect()
             }
-            Some(Cheat::Oversize) => encoded = vec![0x57; 3 << 30],
+            Some(Cheat::Oversize) => encoded = vec![0x57; 65 << 20],
             Some(Cheat::Stale) => {
                 if let Some(old) =
                     task.assignment.previous.map(|id| self.keep.submission(id)).transpose()?.flatten()

@@ -127,6 +127,9 @@ impl TryInto<Json> for JsonResponse {
 /// A bitcoind with a chain of its own.
 #[derive(Debug)]
 pub struct Bitcoind {
+    program: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
     process: Guarded,
     source: ChainSource,
     rpc: Rpc,
@@ -167,15 +170,34 @@ impl Bitcoind {
         let process = Guarded::spawn(&program, &arguments, &log)?;
         let source = ChainSource::Bitcoind { host: "127.0.0.1".into(), port, user: USER.into(), password };
         let rpc = Rpc::of(&source).ok_or(RegtestError::NoBitcoind)?;
-        let mut bitcoind = Self { process, source, rpc };
+        let mut bitcoind = Self { program, arguments, log, process, source, rpc };
+        bitcoind.answers().await?;
+        Ok(bitcoind)
+    }
+
+    async fn answers(&mut self) -> Result<(), RegtestError> {
         let start = Instant::now();
-        while bitcoind.rpc.height().await.is_err() {
-            if start.elapsed() > START || !bitcoind.process.is_running()? {
-                return Err(RegtestError::Silent { seconds: start.elapsed().as_secs(), log });
+        while self.rpc.height().await.is_err() {
+            if start.elapsed() > START || !self.process.is_running()? {
+                return Err(RegtestError::Silent {
+                    seconds: start.elapsed().as_secs(),
+                    log: self.log.clone(),
+                });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Ok(bitcoind)
+        Ok(())
+    }
+
+    /// Ends it with a signal, and starts it again after `pause` with the same chain, port and password.
+    ///
+    /// # Errors
+    /// [`RegtestError`].
+    pub async fn restart(&mut self, signal: &str, pause: Duration) -> Result<(), RegtestError> {
+        self.process.end(signal)?;
+        tokio::time::sleep(pause).await;
+        self.process = Guarded::spawn(&self.program, &self.arguments, &self.log)?;
+        self.answers().await
     }
 
     /// For a wallet's configuration.

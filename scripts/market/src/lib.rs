@@ -6,5 +6,5 @@ mod summary;
 mod world;
 
 pub use programs::{Failed, Programs};
-pub use summary::{Party, Summary};
-pub use world::{MinerKind, Options, ValidatorKind, World};
+pub use summary::{Party, Summary, sat};
+pub use world::{MinerKind, Options, ValidatorKind, World, registers};

@@ -6,6 +6,15 @@ use watershed_protocol::market::view::RunView;
 use super::programs::Failed;
 use super::world::World;
 
+/// An amount for people.
+pub fn sat(msat: u64) -> String {
+    if msat.is_multiple_of(1000) {
+        format!("{} sat", msat / 1000)
+    } else {
+        format!("{:.3} sat", msat as f64 / 1000.0)
+    }
+}
+
 /// A miner at the end.
 #[derive(Clone, Debug, Serialize)]
 pub struct Party {

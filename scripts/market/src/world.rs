@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use watershed_commons::client::Client;
 use watershed_payments::regtest::{Bitcoind, Guarded, free_port};
-use watershed_protocol::RunId;
 use watershed_protocol::market::view::RunView;
+use watershed_protocol::{PublicKey, RunId};
 
 use super::programs::{Failed, Programs};
 
@@ -72,6 +72,22 @@ pub struct Options {
     pub goal: u64,
     /// Seconds for locking, training, revealing and judging.
     pub seconds: [u32; 4],
+    /// What the coordinator does that it must not.
+    pub false_coordinator: Option<String>,
+}
+
+/// The folders below a folder, each with the register that it is named for.
+///
+/// # Errors
+/// [`Failed::Io`].
+pub fn registers(folder: &Path) -> Result<Vec<(PathBuf, String)>, Failed> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Failed::io(folder.to_string_lossy()))? {
+        let entry = entry.map_err(Failed::io(folder.to_string_lossy()))?;
+        found.push((entry.path(), entry.file_name().to_string_lossy().into_owned()));
+    }
+    found.sort();
+    Ok(found)
 }
 
 struct Process {
@@ -154,9 +170,17 @@ impl World {
             processes: BTreeMap::new(),
             options,
         };
-        let serve =
-            ["--data", &coordinator, "serve", "--http", &api, "--library", &library, "--device", "cpu"];
-        world.spawn("coordinator", "watershed-coordinator", &serve)?;
+        let common = ["--http", &api, "--library", &library, "--device", "cpu", "--max-upload", "64"];
+        match world.options.false_coordinator.clone() {
+            None => {
+                let serve = [&["--data", &coordinator, "serve"][..], &common].concat();
+                world.spawn("coordinator", "watershed-coordinator", &serve)?;
+            }
+            Some(falsehood) => {
+                let serve = [&["--data", &coordinator, "--falsehood", &falsehood][..], &common].concat();
+                world.spawn("coordinator", "watershed-false-coordinator", &serve)?;
+            }
+        }
         world.until("the coordinator answers", 60, async |w| Ok(w.client.info().await.ok())).await?;
         world.fund(&["watershed-coordinator", "--data", &coordinator, "wallet"]).await?;
 
@@ -405,6 +429,48 @@ impl World {
     /// Names of all processes.
     pub fn names(&self) -> Vec<String> {
         self.processes.keys().cloned().collect()
+    }
+
+    /// Waits for the end of the run; `told` sees every view of it. Blocks are mined meanwhile, faster when only escrows are
+    /// waited for.
+    ///
+    /// # Errors
+    /// [`Failed::Late`].
+    pub async fn follow(&self, limit: Duration, told: &mut dyn FnMut(&RunView)) -> Result<RunView, Failed> {
+        let (began, mut mined, mut closing) = (Instant::now(), Instant::now(), None);
+        loop {
+            // A coordinator that was killed is away for a while.
+            if let Ok(view) = self.view().await {
+                told(&view);
+                if view.phase == "ended" {
+                    return Ok(view);
+                }
+                if view.phase == "closing" {
+                    closing.get_or_insert_with(Instant::now);
+                }
+            }
+            let waiting = closing.is_some_and(|at| at.elapsed() > Duration::from_secs(20));
+            if mined.elapsed() > Duration::from_secs(if waiting { 1 } else { 5 }) {
+                let _ = self.mine(if waiting { 3 } else { 1 }).await;
+                mined = Instant::now();
+            }
+            if began.elapsed() > limit {
+                let (what, logs) = ("the end of the run".to_owned(), self.options.dir.join("logs"));
+                return Err(Failed::Late { what, seconds: limit.as_secs(), logs });
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// A miner's or validator's key, as its program wrote it down.
+    ///
+    /// # Errors
+    /// [`Failed::Io`] and [`Failed::Answer`].
+    pub fn key_of(&self, name: &str, file: &str) -> Result<PublicKey, Failed> {
+        let path = self.options.dir.join(name).join(file);
+        let text_of = std::fs::read_to_string(&path).map_err(Failed::io(text(&path)))?;
+        let key = text_of.lines().find_map(|l| l.strip_prefix("# Public key: ")?.parse().ok());
+        key.ok_or_else(|| Failed::Answer(format!("{} names no key", path.display())))
     }
 
     /// How the run stands.

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
-use watershed_market::{Failed, MinerKind, Options, Summary, ValidatorKind, World};
+use watershed_market::{Failed, MinerKind, Options, Summary, ValidatorKind, World, registers, sat};
 use watershed_protocol::market::view::RunView;
 
 /// The whole market on one machine: a sponsor pays, miners train, one of them cheats, validators check.
@@ -40,24 +40,6 @@ struct Args {
     exit: bool,
 }
 
-fn registers(folder: &Path) -> Result<Vec<(PathBuf, String)>, Failed> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Failed::io(folder.to_string_lossy()))? {
-        let entry = entry.map_err(Failed::io(folder.to_string_lossy()))?;
-        found.push((entry.path(), entry.file_name().to_string_lossy().into_owned()));
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn sat(msat: u64) -> String {
-    if msat.is_multiple_of(1000) {
-        format!("{} sat", msat / 1000)
-    } else {
-        format!("{:.3} sat", msat as f64 / 1000.0)
-    }
-}
-
 fn options(args: &Args) -> Result<Options, Failed> {
     if args.dir.exists() {
         std::fs::remove_dir_all(&args.dir).map_err(Failed::io(args.dir.to_string_lossy()))?;
@@ -89,6 +71,7 @@ fn options(args: &Args) -> Result<Options, Failed> {
         sequence: 128,
         reward,
         seconds: [60, 300, 60, 120],
+        false_coordinator: None,
     })
 }
 
@@ -116,28 +99,6 @@ fn progress(before: Option<&RunView>, now: &RunView) {
             c.round.0,
             c.accepted.len()
         );
-    }
-}
-
-async fn follow(world: &World, limit: Duration) -> Result<(), Failed> {
-    let (began, mut mined) = (Instant::now(), Instant::now());
-    let mut last: Option<RunView> = None;
-    loop {
-        let view = world.view().await?;
-        progress(last.as_ref(), &view);
-        if view.phase == "ended" {
-            return Ok(());
-        }
-        last = Some(view);
-        if mined.elapsed() > Duration::from_secs(5) {
-            world.mine(1).await?;
-            mined = Instant::now();
-        }
-        if began.elapsed() > limit {
-            let (what, logs) = ("the end of the run".to_owned(), world.options.dir.join("logs"));
-            return Err(Failed::Late { what, seconds: limit.as_secs(), logs });
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 
@@ -190,7 +151,12 @@ async fn demo(args: &Args) -> Result<(), Failed> {
     let limit = Duration::from_secs(120 + u64::from(options.rounds) * 300);
     let mut world = World::start(options, &say).await?;
     say(&format!("miners work; watch at {}/runs/{}", world.url, world.run));
-    follow(&world, limit).await?;
+    let mut last: Option<RunView> = None;
+    let mut told = |now: &RunView| {
+        progress(last.as_ref(), now);
+        last = Some(now.clone());
+    };
+    world.follow(limit, &mut told).await?;
     let summary = world.summary(100).await?;
     tell(&summary);
     if let Some(path) = &args.summary {

@@ -1,0 +1,14 @@
+//! What a coordinator that cannot be trusted does. Never set but by the program that is there to be caught.
+
+use clap::ValueEnum;
+
+/// A coordinator's cheat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Falsehood {
+    /// Publishes other parameters than the submissions give.
+    SwapCheckpoint,
+    /// Leaves an accepted submission out of the checkpoint.
+    DropSubmission,
+    /// Shows nobody the verdicts, so that miners do not get their secrets from it.
+    WithholdSecrets,
+}

@@ -1,0 +1,239 @@
+//! What every kind of cheating meets: markets with adversaries in them, and a table of what each gained.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use watershed_commons::client::from_text;
+use watershed_market::{Failed, MinerKind, Options, Summary, ValidatorKind, World, registers, sat};
+use watershed_protocol::market::view::RunView;
+use watershed_protocol::market::{Message, Outcome};
+
+/// Lets adversaries loose on markets and prints what became of them.
+#[derive(Parser)]
+struct Args {
+    /// Only groups whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+    /// The texts, a folder for each register
+    #[arg(long, default_value = "scripts/demo_text")]
+    registers: PathBuf,
+    /// Where everything is kept; removed first
+    #[arg(long, default_value = "target/attacks")]
+    dir: PathBuf,
+    /// Rounds of each market
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+}
+
+/// A market and who misbehaves in it.
+struct Group {
+    name: &'static str,
+    /// Cheat and honest rounds before.
+    cheats: &'static [(&'static str, u32)],
+    validator: Option<&'static str>,
+    coordinator: Option<&'static str>,
+}
+
+const GROUPS: &[Group] = &[
+    Group {
+        name: "no-work",
+        cheats: &[("zero", 0), ("random", 0), ("skipped-steps", 0), ("stale", 1), ("zero", 1)],
+        validator: None,
+        coordinator: None,
+    },
+    Group {
+        name: "other-work",
+        cheats: &[("scaled", 0), ("wrong-shard", 0), ("wrong-checkpoint", 0), ("low-precision", 0)],
+        validator: None,
+        coordinator: None,
+    },
+    Group {
+        name: "false-words",
+        cheats: &[
+            ("copied", 0),
+            ("garbage", 0),
+            ("oversize", 0),
+            ("no-reveal", 0),
+            ("other-reveal", 0),
+            ("no-opening", 0),
+        ],
+        validator: None,
+        coordinator: None,
+    },
+    Group { name: "lazy-validator", cheats: &[("zero", 0)], validator: Some("lazy"), coordinator: None },
+    Group { name: "lying-validator", cheats: &[], validator: Some("lying"), coordinator: None },
+    Group { name: "offline-validator", cheats: &[], validator: Some("offline"), coordinator: None },
+    Group { name: "swapped-checkpoint", cheats: &[], validator: None, coordinator: Some("swap-checkpoint") },
+    Group { name: "dropped-submission", cheats: &[], validator: None, coordinator: Some("drop-submission") },
+    Group { name: "withheld-secrets", cheats: &[], validator: None, coordinator: Some("withhold-secrets") },
+];
+
+const REWARD: u64 = 1500;
+
+fn options(args: &Args, group: &Group) -> Result<Options, Failed> {
+    std::fs::create_dir_all(&args.dir).map_err(Failed::io(args.dir.to_string_lossy()))?;
+    let dir =
+        std::fs::canonicalize(&args.dir).map_err(Failed::io(args.dir.to_string_lossy()))?.join(group.name);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).map_err(Failed::io(dir.to_string_lossy()))?;
+    }
+    let mut miners = vec![MinerKind::honest("honest-1", "cpu"), MinerKind::honest("honest-2", "cpu")];
+    for (cheat, after) in group.cheats {
+        let name = if *after > 0 { format!("{cheat}-after-{after}") } else { (*cheat).to_owned() };
+        miners.push(MinerKind::cheating(&name, cheat, *after));
+    }
+    let validators = vec![
+        ValidatorKind { name: "validator-1".to_owned(), falsehood: None },
+        ValidatorKind { name: "validator-2".to_owned(), falsehood: group.validator.map(str::to_owned) },
+    ];
+    Ok(Options {
+        dir,
+        texts: registers(&args.registers)?,
+        goal: 0,
+        miners,
+        validators,
+        rounds: args.rounds,
+        inner_steps: 12,
+        batch: 2,
+        sequence: 64,
+        reward: REWARD,
+        seconds: [60, 90, 15, 45],
+        false_coordinator: group.coordinator.map(str::to_owned),
+    })
+}
+
+/// Why each miner's work was not counted, in words.
+async fn reasons(world: &World, found: &mut BTreeMap<String, Vec<String>>) -> Result<(), Failed> {
+    for kind in &world.options.miners {
+        let Ok(key) = world.key_of(&kind.name, "miner.key") else { continue };
+        let Ok(view) = world.client.miner(world.run, key, u64::MAX).await else { continue };
+        let said = found.entry(kind.name.clone()).or_default();
+        for work in view.works {
+            let mut add = |reason: String| {
+                // Numbers differ from round to round.
+                let reason: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+                if !reason.is_empty() && !said.contains(&reason) {
+                    said.push(reason);
+                }
+            };
+            add(work.reason.clone());
+            for verdict in &work.verdicts {
+                let opened = from_text(verdict).and_then(|e| e.open::<Message>().ok());
+                if let Some(Message::Verdict(v)) = opened.map(|o| o.into_value())
+                    && let Outcome::Rejected(fault) = v.outcome
+                {
+                    add(fault.to_string());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Row {
+    attack: String,
+    caught: String,
+    gained: u64,
+    harmed: u64,
+}
+
+fn rows(group: &Group, summary: &Summary, reasons: &BTreeMap<String, Vec<String>>, rounds: u32) -> Vec<Row> {
+    let whole = REWARD * 1000 * u64::from(rounds);
+    let honest = summary.miners.iter().filter(|m| m.cheat.is_none());
+    let harmed = honest.map(|m| whole.saturating_sub(m.earned_msat)).sum();
+    let mut rows = Vec::new();
+    for miner in summary.miners.iter().filter(|m| m.cheat.is_some()) {
+        let after = group.cheats.iter().find(|(c, a)| {
+            let name = if *a > 0 { format!("{c}-after-{a}") } else { (*c).to_owned() };
+            name == miner.name
+        });
+        // What it earned while it was honest is its own.
+        let own = after.map_or(0, |(_, after)| u64::from(*after)) * REWARD * 1000;
+        let caught = reasons.get(&miner.name).map(|r| r.join("; ")).unwrap_or_default();
+        let gained = miner.earned_msat.saturating_sub(own);
+        rows.push(Row { attack: miner.name.clone(), caught, gained, harmed });
+    }
+    if group.validator.is_some() || group.coordinator.is_some() {
+        let caught = if summary.sound {
+            "audit: nothing false was signed".to_owned()
+        } else {
+            format!("audit: {}", summary.audit)
+        };
+        rows.push(Row { attack: group.name.to_owned(), caught, gained: 0, harmed });
+    }
+    rows
+}
+
+async fn attack(args: &Args, group: &Group) -> Result<Vec<Row>, Failed> {
+    println!("\n== {}", group.name);
+    let mut world = World::start(options(args, group)?, &|_| {}).await?;
+    let mut found = BTreeMap::new();
+    {
+        let limit = Duration::from_secs(900);
+        let mut ignore = |_: &RunView| {};
+        let follow = world.follow(limit, &mut ignore);
+        tokio::pin!(follow);
+        // Reasons are looked at in every round: a coordinator shows recent work only.
+        loop {
+            tokio::select! {
+                done = &mut follow => {
+                    done?;
+                    break;
+                }
+                () = tokio::time::sleep(Duration::from_secs(1)) => reasons(&world, &mut found).await?,
+            }
+        }
+    }
+    reasons(&world, &mut found).await?;
+    let summary = world.summary(100).await?;
+    println!(
+        "{} accepted, {} rejected; books agree: {}; audit: {}",
+        summary.accepted, summary.rejected, summary.sums_agree, summary.audit
+    );
+    let rows = rows(group, &summary, &found, args.rounds);
+    if !summary.sums_agree {
+        return Err(Failed::Answer("the miners' books do not agree with the coordinator's".to_owned()));
+    }
+    world.stop()?;
+    Ok(rows)
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let mut all = Vec::new();
+        for group in GROUPS.iter().filter(|g| g.name.contains(&args.only)) {
+            all.extend(attack(&args, group).await?);
+        }
+        Ok::<_, Failed>(all)
+    });
+    match outcome {
+        Ok(rows) => {
+            println!("\n{:<20} {:>10} {:>14}  caught by", "attack", "gained", "honest lost");
+            for row in rows {
+                println!(
+                    "{:<20} {:>10} {:>14}  {}",
+                    row.attack,
+                    sat(row.gained),
+                    sat(row.harmed),
+                    row.caught
+                );
+            }
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
