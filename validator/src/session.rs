@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use watershed_commons::client::{Client, ClientError, to_text};
+use watershed_commons::client::{Client, ClientError, from_text, to_text};
 use watershed_engine::device::{self, OpenDevice};
 use watershed_engine::selftest;
 use watershed_payments::escrow::earned as tiers_of;
@@ -46,7 +46,18 @@ struct Looked {
     submissions: BTreeMap<AssignmentId, Submitted>,
     looks: BTreeMap<AssignmentId, FirstLook>,
     shares: BTreeMap<AssignmentId, u32>,
+    second: BTreeMap<AssignmentId, Option<Fault>>,
     judged: BTreeSet<AssignmentId>,
+}
+
+/// What the other validators of a task say.
+enum Others {
+    /// Not all have spoken.
+    Wait,
+    /// Nothing against it that can be found here.
+    Nothing,
+    /// This, which is found here too.
+    Found(Fault),
 }
 
 struct Session {
@@ -397,13 +408,55 @@ impl Session {
             }
             return Ok(());
         };
-        let fault = self.second_look(work, asked, opened).await?;
+        let mut fault = self.looked.second.get(&work.id).cloned().flatten();
+        if !self.looked.second.contains_key(&work.id) {
+            fault = self.second_look(work, asked, opened).await?;
+            self.looked.second.insert(work.id, fault.clone());
+        }
+        if fault.is_none() {
+            if !work.sound.contains(&me) {
+                return self.say(&Message::Sound { assignment: work.id }).await;
+            }
+            match self.others(round, work).await? {
+                Others::Wait => return Ok(()),
+                Others::Found(found) => fault = Some(found),
+                Others::Nothing => {}
+            }
+        }
         let share = self.looked.shares.get(&work.id).copied().unwrap_or(0);
         let found = match fault {
             Some(fault) => Err(fault),
             None => Ok(share),
         };
         self.sign(round, work, found, Some(asked), Some(score)).await
+    }
+
+    /// What the other validators say. A fault that one of them found is looked for here, in what it was opened: so one
+    /// that finds something is enough, and one that lies convinces nobody.
+    async fn others(&self, round: &RoundView, work: &WorkView) -> Result<Others, String> {
+        let me = self.me();
+        let mut waiting: BTreeSet<PublicKey> =
+            work.lots.iter().map(|l| l.validator).filter(|v| *v != me).collect();
+        for text in &work.verdicts {
+            let Some(opened) = from_text(text).and_then(|e| e.open::<Message>().ok()) else { continue };
+            let validator = opened.signer();
+            let Message::Verdict(verdict) = opened.into_value() else { continue };
+            if !waiting.remove(&validator) || !matches!(verdict.outcome, Outcome::Rejected(_)) {
+                continue;
+            }
+            let asked = work.openings.iter().find(|(by, _)| *by == validator).map(|(_, asked)| asked);
+            let answered = work.opened.iter().find(|o| o.validator == validator);
+            if let (Some(asked), Some(answered)) = (asked, answered)
+                && let Some(fault) = self.second_look(work, asked, answered).await?
+            {
+                return Ok(Others::Found(fault));
+            }
+        }
+        waiting.retain(|v| !work.sound.contains(v));
+        let seconds = u64::from(lock(&self.bench).settings().spec.rounds.verdict_seconds);
+        // The last fifth of the time is for giving out what the others did not speak against.
+        let late = now() + (seconds / 5).max(2) >= round.until;
+        Ok(if waiting.is_empty() || late { Others::Nothing } else { Others::Wait })
     }
 
     async fn second_look(

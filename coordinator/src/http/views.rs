@@ -108,6 +108,7 @@ pub(super) fn work(id: AssignmentId, work: &Work) -> WorkView {
         reveal: work.reveal.clone(),
         openings: work.openings.iter().map(|(key, opening)| (*key, opening.clone())).collect(),
         opened: work.opened.values().cloned().collect(),
+        sound: work.sound.iter().copied().collect(),
         verdicts: work.verdicts.values().map(|v| text(&v.envelope)).collect(),
         judged: work.judged,
         accepted: work.judged && work.is_accepted(),

@@ -96,6 +96,7 @@ impl Run {
                 reveal: None,
                 openings: BTreeMap::new(),
                 opened: BTreeMap::new(),
+                sound: BTreeSet::new(),
                 verdicts: BTreeMap::new(),
                 judged: false,
                 escrow_open: false,

@@ -153,6 +153,8 @@ pub struct Work {
     pub openings: BTreeMap<PublicKey, Opening>,
     /// What the miner answered.
     pub opened: BTreeMap<PublicKey, Opened>,
+    /// Validators that found nothing wrong.
+    pub sound: BTreeSet<PublicKey>,
     /// What validators found.
     pub verdicts: BTreeMap<PublicKey, VerdictKept>,
     /// Whether no further verdict is taken.

@@ -59,6 +59,7 @@ impl Run {
             Message::Reveal(reveal) => self.reveal(reveal, signer, envelope)?,
             Message::Open(opening) => self.open(opening, signer)?,
             Message::Opened(opened) => self.opened(opened, signer)?,
+            Message::Sound { assignment } => self.sound(*assignment, signer)?,
             Message::Verdict(verdict) => self.verdict(verdict, signer, envelope)?,
             Message::Receipts { assignment, receipts } => {
                 let work = self.own(*assignment, signer)?;
@@ -278,6 +279,22 @@ impl Run {
         Ok(Vec::new())
     }
 
+    fn sound(&mut self, id: AssignmentId, signer: PublicKey) -> Result<Vec<Effect>, Refusal> {
+        let stage = self.stage();
+        let work = self.work(id)?;
+        if !work.holders().contains(&signer) {
+            return Err(Refusal::NotAllowed(signer));
+        }
+        if work.sound.contains(&signer) {
+            return Ok(Vec::new());
+        }
+        if work.stage != WorkStage::Revealed || stage != Some(Stage::Judging) || work.judged {
+            return Err(wrong(work, "judging"));
+        }
+        work.sound.insert(signer);
+        Ok(Vec::new())
+    }
+
     /// What the scores of the round under way are drawn from; none before the last reveal.
     pub fn randomness(&self) -> Option<watershed_protocol::Digest> {
         let round = self.round.as_ref().filter(|r| matches!(r.stage, Stage::Judging | Stage::Stepping))?;
@@ -356,6 +373,7 @@ pub(super) fn message_subject(message: &Message) -> Option<AssignmentId> {
         | Message::Accept { assignment, .. }
         | Message::Locked { assignment, .. }
         | Message::Decline { assignment, .. }
+        | Message::Sound { assignment }
         | Message::Receipts { assignment, .. } => Some(*assignment),
         Message::Commit(c) => Some(c.assignment),
         Message::Reveal(r) => Some(r.assignment),

@@ -182,7 +182,9 @@ impl Keep {
         let sweep = |folder: PathBuf, kept: &[AssignmentId], whole: bool| {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let keep = name.parse::<AssignmentId>().is_ok_and(|id| kept.contains(&id));
+                // What is being written has its name in a moment.
+                let being_written = name.ends_with(".partial");
+                let keep = being_written || name.parse::<AssignmentId>().is_ok_and(|id| kept.contains(&id));
                 if !keep {
                     let _ =
                         if whole { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };

@@ -76,6 +76,12 @@ pub enum Message {
     Open(Opening),
     /// Miner: here.
     Opened(Opened),
+    /// Validator: I found nothing wrong. Secrets are given out when all say so, or the time is nearly up: whoever finds a
+    /// fault is looked after by the others first.
+    Sound {
+        /// The task.
+        assignment: AssignmentId,
+    },
     /// Validator: what I found.
     Verdict(Verdict),
     /// Miner: what I was paid.

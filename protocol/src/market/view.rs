@@ -117,6 +117,8 @@ pub struct WorkView {
     pub openings: Vec<(PublicKey, Opening)>,
     /// What the miner answered.
     pub opened: Vec<Opened>,
+    /// Validators that found nothing wrong.
+    pub sound: Vec<PublicKey>,
     /// Signed verdicts.
     pub verdicts: Vec<String>,
     /// Whether no further verdict is taken.

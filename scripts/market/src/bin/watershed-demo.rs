@@ -1,6 +1,6 @@
 //! The demo: the whole market on one machine, from a sponsor's pledge to an audited model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 

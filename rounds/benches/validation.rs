@@ -1,0 +1,205 @@
+//! What checking costs, as a share of doing the work: `scripts/bench validation`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use watershed_engine::device;
+use watershed_engine::model::Preset;
+use watershed_protocol::data::{Mixture, Split, WindowSpec};
+use watershed_protocol::market::{
+    Assignment, ChecksSpec, Commitment, CompressionSpec, DataSpec, FundingSpec, InnerSpec, OuterSpec, Reveal,
+    RewardSpec, RoundsSpec, RunSpec, TrajectoryHash,
+};
+use watershed_protocol::{BasisPoints, Digest, Msat, RoundNumber, SecretKey, ShardSetId, decode, encode};
+use watershed_rounds::{Carried, Claim, OpenedChunks, Workbench, floats, model_spec, open_chunks, sha256};
+use watershed_shards::library::Store;
+
+/// The default policy, as `watershed-coordinator run new` writes it.
+fn spec(preset: Preset, set: ShardSetId, mixture: Mixture, steps: u32, batch: u32) -> RunSpec {
+    let half = BasisPoints::try_from(5000).unwrap();
+    RunSpec {
+        title: "benchmark".into(),
+        seed: 0,
+        model: model_spec(&preset.config()),
+        data: DataSpec { shards: set, mixture, sequence_length: 128, max_epochs: 100 },
+        inner: InnerSpec {
+            steps,
+            batch,
+            precision: (12, 12),
+            carried: true,
+            peak_lr: 3e-3,
+            warmup_steps: 10,
+            floor: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip: 1.0,
+        },
+        compression: CompressionSpec { top_k: 512, error_decay: 0.95 },
+        outer: OuterSpec { rate: 1.0, momentum: 0.0 },
+        rounds: RoundsSpec {
+            count: 10,
+            min_miners: 1,
+            max_miners: 4,
+            max_size: 1,
+            min_accepted: 1,
+            lock_seconds: 1,
+            train_seconds: 1,
+            reveal_seconds: 1,
+            verdict_seconds: 1,
+        },
+        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 4 },
+        reward: RewardSpec {
+            per_assignment: Msat::new(1_000_000),
+            base: half,
+            full_at: half,
+            tiers: 4,
+            window: 144,
+            verdict_fee: Msat::ZERO,
+        },
+        funding: FundingSpec { goal: Msat::ZERO, window: 144, joining_fee: Msat::ZERO },
+        committee: vec![watershed_protocol::market::CommitteeMember {
+            key: SecretKey::from_entropy([1; 32]).unwrap().public(),
+            url: None,
+        }],
+    }
+}
+
+fn measure(
+    name: &str,
+    preset: Preset,
+    store: &Store,
+    set: ShardSetId,
+    mixture: Mixture,
+    steps: u32,
+    batch: u32,
+) {
+    let spec = spec(preset, set, mixture, steps, batch);
+    let mut bench = Workbench::new(&spec, store, &device::cpu()).unwrap();
+    let miner = SecretKey::from_entropy([2; 32]).unwrap().public();
+    let assignment = Assignment {
+        run: spec.id().unwrap(),
+        round: RoundNumber(0),
+        miner,
+        checkpoint: Digest([0; 32]),
+        previous: None,
+        window: WindowSpec {
+            shards: set,
+            split: Split::Train,
+            mixture,
+            seed: 0,
+            sequence_length: 128,
+            first: 0,
+            sequences: steps * batch,
+            max_epochs: 100,
+        },
+        batch,
+        reward: Msat::new(1_000_000),
+    };
+    let checkpoint = bench.initial();
+    let before = Carried::zero(checkpoint.len());
+    let start = before.start(&checkpoint).unwrap();
+    let (mut claims, mut middle) = (Vec::new(), None);
+    let began = Instant::now();
+    let end = bench
+        .train(&assignment, &start, 0, &mut |step, claim, state| {
+            claims.push(claim);
+            if step + 1 == steps / 2 {
+                middle = Some(state.clone());
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap()
+        .state;
+    let submission = bench.submit(&checkpoint, &end, &before).unwrap();
+    let work = began.elapsed().as_secs_f64();
+    let begun = Digest(start.digest().unwrap().0);
+    let commitment = Commitment {
+        assignment: assignment.id().unwrap(),
+        submission: Commitment::submission_of(miner, &submission.encoded),
+        trajectory: TrajectoryHash::of(begun, &claims),
+        error_feedback: submission.carried.feedback_digest().unwrap(),
+        moments: submission.carried.moments_digest().unwrap(),
+        updates: submission.carried.updates,
+    };
+    let reveal = Reveal {
+        assignment: commitment.assignment,
+        blob: sha256(&submission.encoded),
+        start: begun,
+        steps: claims,
+    };
+    let chunks = [0, bench.chunks() / 2];
+    let opened =
+        encode(&open_chunks(&chunks, (&start, &end), (&before, &submission.carried)).unwrap()).unwrap();
+    let state = middle.unwrap();
+    let file = floats(&[&state.parameters, &state.first, &state.second]);
+    let claim = Claim {
+        assignment: &assignment,
+        commitment: &commitment,
+        reveal: &reveal,
+        previous: None,
+        encoded: &submission.encoded,
+        checkpoint: &checkpoint,
+    };
+    let began = Instant::now();
+    assert_eq!(bench.check_reveal(&claim).unwrap(), Ok(()));
+    let decoded = bench.decode(&submission.encoded).unwrap();
+    bench.score(&assignment, &checkpoint, &decoded, Digest([7; 32])).unwrap();
+    let score = began.elapsed().as_secs_f64();
+    let began = Instant::now();
+    assert_eq!(bench.check_steps(&claim, steps / 2..steps / 2 + 1, &file).unwrap(), Ok(()));
+    let replay = began.elapsed().as_secs_f64();
+    let began = Instant::now();
+    let opened: OpenedChunks = decode(&opened).unwrap();
+    assert_eq!(bench.check_chunks(&claim, &chunks, &opened).unwrap(), Ok(()));
+    let compression = began.elapsed().as_secs_f64();
+    let all = score + replay + compression;
+    let share = |seconds: f64| 100.0 * seconds / work;
+    println!(
+        "{name:<8} {steps:>4} {batch:>5} {work:>9.2} s {:>8.1} % {:>8.1} % {:>8.1} % {:>8.1} % {:>12}",
+        share(score),
+        share(replay),
+        share(compression),
+        share(all),
+        submission.encoded.len(),
+    );
+}
+
+fn main() {
+    let library = std::env::var_os("WATERSHED_LIBRARY").map(std::path::PathBuf::from);
+    let set = std::env::var("WATERSHED_SET").ok().and_then(|s| s.parse::<ShardSetId>().ok());
+    let (Some(library), Some(set)) = (library, set) else {
+        eprintln!("run `scripts/bench validation`: it makes a library and names its shard set");
+        return;
+    };
+    let store = Store::new(&library);
+    let opened = watershed_shards::shard::OpenSet::open(&store, set).unwrap();
+    let mut tokens = [0; 7];
+    for (register, tokens) in watershed_protocol::data::Register::ALL.iter().zip(&mut tokens) {
+        *tokens = opened.set().tokens(*register, Split::Train);
+    }
+    let mixture = Mixture::natural(tokens).unwrap();
+    println!(
+        "{:<8} {:>4} {:>5} {:>11} {:>10} {:>10} {:>10} {:>10} {:>12}",
+        "model", "H", "batch", "the work", "score", "replay", "chunks", "in all", "bytes sent"
+    );
+    for (steps, batch) in [(15, 2), (30, 4), (60, 8)] {
+        measure("nano", Preset::Nano, &store, set, mixture, steps, batch);
+    }
+    measure("micro", Preset::Micro, &store, set, mixture, 30, 4);
+    println!("\nA miner that fakes a share of its inner steps is caught in a round with this probability:");
+    println!("{:<10} {:>12} {:>12} {:>12} {:>12}", "faked", "1 validator", "2", "3", "2, 5 rounds");
+    for faked in [0.01f64, 0.05, 0.1, 0.25, 0.5, 1.0] {
+        let caught = |checks: i32| 100.0 * (1.0 - (1.0 - faked).powi(checks));
+        println!(
+            "{:<10} {:>10.1} % {:>10.1} % {:>10.1} % {:>10.1} %",
+            format!("{:.0} %", faked * 100.0),
+            caught(1),
+            caught(2),
+            caught(3),
+            caught(10)
+        );
+    }
+}
