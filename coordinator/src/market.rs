@@ -52,7 +52,7 @@ pub struct Todo {
 }
 
 enum Work {
-    Event { run: RunId, event: Event, done: Option<String>, reply: oneshot::Sender<Result<(), MarketError>> },
+    Event { run: RunId, event: Box<Event>, done: Option<String>, reply: oneshot::Sender<Result<(), MarketError>> },
     Done { run: RunId, name: String },
 }
 
@@ -146,7 +146,7 @@ impl Market {
 
     async fn tell(&self, run: RunId, event: Event, done: Option<String>) -> Result<(), MarketError> {
         let (reply, answer) = oneshot::channel();
-        self.work.send(Work::Event { run, event, done, reply }).map_err(|_| MarketError::Stopping)?;
+        self.work.send(Work::Event { run, event: Box::new(event), done, reply }).map_err(|_| MarketError::Stopping)?;
         answer.await.map_err(|_| MarketError::Stopping)?
     }
 

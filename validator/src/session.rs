@@ -504,7 +504,7 @@ impl Session {
                     name.as_str().map(str::to_owned).or_else(|| name.as_object()?.keys().next().cloned());
                 *self.tally.faults.entry(name.unwrap_or_default()).or_default() += 1;
                 self.tally.rejected += 1;
-                eprintln!("round {}: {} of {}: {fault}", round.number + 1, "rejected", work.assignment.miner);
+                eprintln!("round {}: rejected {}: {fault}", round.number + 1, work.assignment.miner);
                 Outcome::Rejected(fault)
             }
             Ok(share) => {

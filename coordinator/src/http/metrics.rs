@@ -19,6 +19,9 @@ use prometheus_client::registry::Registry;
 use super::{Shared, views};
 use crate::office::Money;
 
+/// A number for each run.
+type PerRun = Family<Vec<(String, String)>, Gauge<f64, AtomicU64>>;
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 struct Route {
     path: String,
@@ -66,7 +69,7 @@ pub(super) async fn show<M: Money>(State(shared): State<Arc<Shared<M>>>) -> Resp
     let mut registry = Registry::with_prefix("watershed");
     registry.register("http_requests", "Requests by route and status", shared.metrics.requests.clone());
     registry.register("http_seconds", "Seconds until answers begin", shared.metrics.seconds.clone());
-    let gauges: [(&str, &str, Family<Vec<(String, String)>, Gauge<f64, AtomicU64>>); 6] = [
+    let gauges: [(&str, &str, PerRun); 6] = [
         ("rounds_done", "Rounds that are done", Family::default()),
         ("miners", "Miners that want work", Family::default()),
         ("locked_sat", "Locked at any time", Family::default()),

@@ -49,7 +49,7 @@ pub(super) async fn info<M: Money>(State(shared): Here<M>) -> Answer<InfoView> {
 
 pub(super) async fn list<M: Money>(State(shared): Here<M>) -> Answer<Vec<RunView>> {
     let runs: Vec<Run> = shared.office.market.runs().values().cloned().collect();
-    json(runs.iter().map(|run| views::view(run)).collect())
+    json(runs.iter().map(views::view).collect())
 }
 
 pub(super) async fn show<M: Money>(State(shared): Here<M>, Path(run): Path<String>) -> Answer<RunView> {

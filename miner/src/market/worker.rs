@@ -187,7 +187,7 @@ impl Worker {
             told(step + 1, f32::from_bits(claim.loss));
             let kept =
                 keep.keep_state(task.id, step + 1, state).and_then(|()| keep.keep_steps(task.id, &claims));
-            if step > 0 && step % every != 0 {
+            if !step.is_multiple_of(every) {
                 keep.drop_state(task.id, step);
             }
             if let Err(e) = kept {

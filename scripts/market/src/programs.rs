@@ -67,7 +67,10 @@ impl Programs {
     /// If it cannot be found.
     pub fn here() -> Result<Self, Failed> {
         let exe = std::env::current_exe().map_err(Failed::io("this program"))?;
-        Ok(Self(exe.parent().map(Path::to_owned).unwrap_or_default()))
+        let folder = exe.parent().map(Path::to_owned).unwrap_or_default();
+        // Tests lie one folder deeper.
+        let built = folder.parent().filter(|_| folder.ends_with("deps")).map(Path::to_owned);
+        Ok(Self(built.unwrap_or(folder)))
     }
 
     /// One of them.

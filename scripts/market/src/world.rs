@@ -74,6 +74,8 @@ pub struct Options {
     pub seconds: [u32; 4],
     /// What the coordinator does that it must not.
     pub false_coordinator: Option<String>,
+    /// A market whose miners' keys are taken, so that the same participants work again.
+    pub keys_of: Option<PathBuf>,
 }
 
 /// The folders below a folder, each with the register that it is named for.
@@ -313,6 +315,11 @@ impl World {
         let data = text(&self.options.dir.join(&kind.name));
         let listen = format!("127.0.0.1:{}", free_port()?);
         let url = self.url.clone();
+        if let Some(other) = &self.options.keys_of {
+            let (from, to) = (other.join(&kind.name).join("miner.key"), self.options.dir.join(&kind.name));
+            std::fs::create_dir_all(&to).map_err(Failed::io(text(&to)))?;
+            std::fs::copy(&from, to.join("miner.key")).map_err(Failed::io(text(&from)))?;
+        }
         let init = ["init", "--data", &data, "--coordinator", &url, "--chain", chain, "--listen", &listen];
         self.programs.output("watershed-miner", &init).await?;
         let run = ["--data", &data, "--device", &kind.device, "--states", "1", "--once"];

@@ -102,6 +102,7 @@ fn options(args: &Args, group: &Group) -> Result<Options, Failed> {
         reward: REWARD,
         seconds: [60, 90, 15, 45],
         false_coordinator: group.coordinator.map(str::to_owned),
+        keys_of: None,
     })
 }
 

@@ -72,6 +72,7 @@ fn options(args: &Args) -> Result<Options, Failed> {
         reward,
         seconds: [60, 300, 60, 120],
         false_coordinator: None,
+        keys_of: None,
     })
 }
 

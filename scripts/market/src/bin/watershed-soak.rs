@@ -64,6 +64,7 @@ fn options(args: &Args, number: u32) -> Result<Options, Failed> {
         goal: 0,
         seconds: [60, 90, 45, 90],
         false_coordinator: None,
+        keys_of: None,
     })
 }
 
