@@ -156,7 +156,7 @@ impl Worker {
         let mut steps = all;
         match cheat {
             Some(Cheat::Zero) => steps = 0,
-            Some(Cheat::Random) => steps = 0,
+            Some(Cheat::Random | Cheat::Copied) => steps = 0,
             Some(Cheat::SkippedSteps) => steps = all.div_ceil(2),
             Some(Cheat::WrongShard) => assignment.window.first += 1_000,
             Some(Cheat::LowPrecision) => {

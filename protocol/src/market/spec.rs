@@ -309,6 +309,9 @@ impl RunSpec {
             windows.is_some(),
             "such that the windows of all rounds can be numbered",
         )?;
+        // A newcomer has nothing to pay it with.
+        let fee = self.funding.joining_fee;
+        range("funding.joining_fee", &fee, fee == Msat::ZERO, "0 in this version")?;
         for (at, member) in self.committee.iter().enumerate() {
             if self.committee.iter().skip(at + 1).any(|m| m.key == member.key) {
                 return Err(SpecError::Twice(member.key));
