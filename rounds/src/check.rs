@@ -1,15 +1,14 @@
 //! Checking what a miner handed in. What is found is a fault that anybody finds again, or nothing.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
-use watershed_engine::merkle::StateDigest;
-use watershed_engine::train::{State, StepRecord, TrainError, replay};
+use watershed_engine::train::{State, StepRecord, TrainError, inner_steps};
 use watershed_engine::{moments, pseudo_gradient};
 use watershed_protocol::market::{Assignment, Commitment, Fault, Reveal, TrajectoryHash};
 
 use super::carried::{decode_moments, digest, feedback_layout, moments_digest, moments_layout};
 use super::opening::{OpenedChunk, OpenedChunks};
-use super::work::pseudo_gradient_of;
+use super::work::{claim as step_claim, pseudo_gradient_of};
 use super::{Carried, RoundError, Workbench, floats_of};
 
 /// Everything that is public about one submission.
@@ -123,17 +122,8 @@ impl Workbench {
         if before != Some(digest(state.digest()?)) {
             return Ok(Err(if step == 0 { Fault::Start } else { Fault::State { step } }));
         }
-        let mut records = Vec::new();
-        for step in steps {
-            let Some(committed) = claim.reveal.steps.get(step as usize) else {
-                return Ok(Err(Fault::StepCount(claim.reveal.steps.len() as u32)));
-            };
-            records.push(StepRecord {
-                step: self.schedule_step(claim.assignment, step),
-                loss: f32::from_bits(committed.loss),
-                gradient_norm: 0.0,
-                digest: StateDigest(committed.state.0),
-            });
+        if steps.end as usize > claim.reveal.steps.len() {
+            return Ok(Err(Fault::StepCount(claim.reveal.steps.len() as u32)));
         }
         let base = self.schedule_step(claim.assignment, 0);
         let Self { text, trainer, .. } = self;
@@ -142,15 +132,24 @@ impl Workbench {
             let skip = u64::from(step - base) * u64::from(assignment.batch);
             text.step_tokens(&assignment.window, skip, assignment.batch, &failed)
         };
-        let replayed = replay(trainer, &state, &records, &window);
+        let mut elsewhere = None;
+        // Losses are committed to as well: whoever does the whole work again holds them against the validator otherwise.
+        let mut compare = |record: &StepRecord, _: &State| {
+            let step = record.step - base;
+            if claim.reveal.steps.get(step as usize) == Some(&step_claim(record)) {
+                return ControlFlow::Continue(());
+            }
+            elsewhere = Some(step);
+            ControlFlow::Break(())
+        };
+        let replayed =
+            inner_steps(trainer, &state, base + steps.start..base + steps.end, &window, &mut compare);
         if let Some(error) = failed.into_inner() {
             return Err(error);
         }
         match replayed {
-            Ok(_) => SOUND,
-            Err(TrainError::Mismatch { step, .. } | TrainError::Diverged { step, .. }) => {
-                Ok(Err(Fault::Replay { step: step - base }))
-            }
+            Ok(_) => Ok(elsewhere.map_or(Ok(()), |step| Err(Fault::Replay { step }))),
+            Err(TrainError::Diverged { step, .. }) => Ok(Err(Fault::Replay { step: step - base })),
             Err(other) => Err(other.into()),
         }
     }
