@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use watershed_protocol::market::{Assignment, Entry, FinalState, Outcome, RunSpec, Stepped, TermsOffered};
-use watershed_protocol::{AssignmentId, Envelope, Msat, PublicKey, RunId, decode};
+use watershed_protocol::market::{Entry, FinalState, Outcome, RunSpec, Stepped, TermsOffered};
+use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, RunId, decode};
 
 use super::{RecordFault, RunTold, Runs, Told};
 
@@ -11,7 +11,7 @@ pub(super) fn total(amounts: impl Iterator<Item = Msat>) -> Msat {
     amounts.fold(Msat::ZERO, |sum, a| sum.checked_add(a).unwrap_or(Msat::new(u64::MAX)))
 }
 
-fn sum(what: &'static str, found: Msat, wanted: Msat) -> Result<(), RecordFault> {
+pub(super) fn sum(what: &'static str, found: Msat, wanted: Msat) -> Result<(), RecordFault> {
     if found == wanted { Ok(()) } else { Err(RecordFault::Sum { what, found, wanted }) }
 }
 
@@ -25,10 +25,7 @@ impl Runs {
         self.entries += 1;
         match entry {
             Entry::Run { spec } => self.run(&spec),
-            Entry::Pledge { run, hash, amount } => match self.of(run)?.pledges.insert(hash, amount) {
-                None => Ok(()),
-                Some(_) => Err(RecordFault::Twice(format!("the pledge {hash}"))),
-            },
+            Entry::Pledge { run, hash, amount } => self.of(run)?.pledge(hash, amount),
             Entry::Checkpoint(stepped) => self.of(stepped.run)?.checkpoint(stepped),
             Entry::Assigned { assignment, lots, node } => {
                 self.of(assignment.run)?.assigned(assignment, lots, node)
@@ -101,7 +98,22 @@ impl Told {
 }
 
 impl RunTold {
+    fn pledge(&mut self, hash: PaymentHash, amount: Msat) -> Result<(), RecordFault> {
+        // A run begins when its pledges are taken, and one that needs none takes none.
+        let collecting = self.checkpoints.is_empty() && self.ended.is_none();
+        if !collecting || self.spec.funding.goal == Msat::ZERO {
+            return Err(RecordFault::Order("a pledge"));
+        }
+        match self.pledges.insert(hash, amount) {
+            None => Ok(()),
+            Some(_) => Err(RecordFault::Twice(format!("the pledge {hash}"))),
+        }
+    }
+
     fn checkpoint(&mut self, stepped: Stepped) -> Result<(), RecordFault> {
+        if self.ended.is_some() {
+            return Err(RecordFault::Order("a checkpoint"));
+        }
         let Some(last) = self.checkpoints.last() else {
             if stepped.round.0 != 0 || !stepped.accepted.is_empty() {
                 return Err(RecordFault::Order("the first checkpoint"));
@@ -121,74 +133,6 @@ impl RunTold {
         Ok(())
     }
 
-    fn assigned(
-        &mut self,
-        assignment: Assignment,
-        lots: Vec<TermsOffered>,
-        node: PublicKey,
-    ) -> Result<(), RecordFault> {
-        let wrong = |what: &str| Err(RecordFault::Assignment(what.to_owned()));
-        let id = assignment.id().map_err(|e| RecordFault::Assignment(e.to_string()))?;
-        let spec = &self.spec;
-        if self.checkpoints.last().map(|c| c.checkpoint) != Some(assignment.checkpoint) {
-            return wrong("it does not start from the newest checkpoint");
-        }
-        if assignment.round.0 >= spec.rounds.count {
-            return wrong("the run has fewer rounds");
-        }
-        let w = &assignment.window;
-        let size = assignment.batch / spec.inner.batch.max(1);
-        if w.shards != spec.data.shards
-            || w.mixture != spec.data.mixture
-            || w.seed != spec.seed
-            || w.sequence_length != spec.data.sequence_length
-            || w.max_epochs != spec.data.max_epochs
-            || w.split != watershed_protocol::data::Split::Train
-        {
-            return wrong("its text is not the run's");
-        }
-        let whole = assignment.batch == size * spec.inner.batch && (1..=spec.rounds.max_size).contains(&size);
-        if !whole || Some(w.sequences) != assignment.batch.checked_mul(spec.inner.steps) {
-            return wrong("its size is not one of the run's");
-        }
-        if spec.reward.per_assignment.checked_mul(u64::from(size)) != Some(assignment.reward) {
-            return wrong("its reward is not the run's");
-        }
-        if let Some(previous) = assignment.previous {
-            let continued = self.works.get(&previous);
-            if !continued.is_some_and(|p| p.assignment.miner == assignment.miner && p.is_accepted()) {
-                return wrong("it continues work that is not the miner's, or was not accepted");
-            }
-        }
-        for lot in &lots {
-            if !spec.committee.iter().any(|m| m.key == lot.validator) {
-                return wrong("somebody else than the committee holds a secret");
-            }
-        }
-        sum("the lots of an assignment", total(lots.iter().map(|l| l.amount)), assignment.reward)?;
-        let (first, end) = (w.first, w.first + u64::from(w.sequences));
-        for (other, told) in &self.works {
-            let o = &told.assignment.window;
-            if first < o.first + u64::from(o.sequences) && o.first < end {
-                return Err(RecordFault::Overlap(*other, id));
-            }
-        }
-        let told = Told {
-            assignment,
-            lots,
-            node,
-            commitment: None,
-            reveal: None,
-            verdicts: BTreeMap::new(),
-            receipts: BTreeMap::new(),
-            settled: None,
-        };
-        match self.works.insert(id, told) {
-            None => Ok(()),
-            Some(_) => Err(RecordFault::Twice(format!("the assignment {id}"))),
-        }
-    }
-
     fn ended(
         &mut self,
         how: FinalState,
@@ -200,12 +144,18 @@ impl RunTold {
         if self.works.values().any(|w| w.settled.is_none()) {
             return Err(RecordFault::Order("the end of a run, before that of an escrow"));
         }
+        // A round counts when somebody is paid for it beforehand, so the last one left a trace.
+        if how == FinalState::Finished && self.newest_round().map(|r| r + 1) != Some(self.spec.rounds.count) {
+            return Err(RecordFault::Order("the end of a run, before its last round"));
+        }
         sum("pledged", pledged, total(self.pledges.values().copied()))?;
         sum("paid to miners", paid, total(self.works.values().filter_map(|w| w.settled).map(|s| s.0)))?;
         let verdicts = self.works.values().map(|w| w.verdicts.len() as u64).sum::<u64>();
         let owed = self.spec.reward.verdict_fee.checked_mul(verdicts).unwrap_or(Msat::new(u64::MAX));
         sum("paid for verdicts", fees, owed)?;
-        if self.spec.funding.goal > Msat::ZERO {
+        if self.spec.funding.goal == Msat::ZERO {
+            sum("left over", left, Msat::ZERO)?;
+        } else {
             let spent =
                 paid.checked_add(fees).and_then(|s| s.checked_add(left)).unwrap_or(Msat::new(u64::MAX));
             // Less than a millisatoshi for each pledge is lost in dividing.

@@ -1,9 +1,9 @@
 //! What miners and validators said.
 
 use watershed_protocol::market::{Message, Outcome, RunSpec, TrajectoryHash, Verdict};
-use watershed_protocol::{Envelope, PublicKey, Receipt, RoundNumber, SubmissionId};
+use watershed_protocol::{AssignmentId, Envelope, PublicKey, Receipt, SubmissionId};
 
-use super::{RecordFault, RunTold, Runs};
+use super::{RecordFault, RunTold, Runs, Told};
 
 impl Runs {
     pub(super) fn message(&mut self, envelope: &Envelope) -> Result<(), RecordFault> {
@@ -13,6 +13,9 @@ impl Runs {
             Message::Commit(commitment) => {
                 let id = commitment.assignment;
                 let told = self.with(id)?;
+                // Whoever has seen the work of others binds itself to nothing any more.
+                let late = |t: &RunTold, w: &Told| t.attempt(&w.assignment).any(|w| w.reveal.is_some());
+                told.under_way(id, "a commitment", late)?;
                 let work = told.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
                 if work.assignment.miner != signer {
                     return Err(RecordFault::Signer(signer));
@@ -25,6 +28,9 @@ impl Runs {
             Message::Reveal(reveal) => {
                 let id = reveal.assignment;
                 let told = self.with(id)?;
+                // Every verdict is drawn from all that was shown.
+                let late = |t: &RunTold, w: &Told| t.attempt(&w.assignment).any(|w| !w.verdicts.is_empty());
+                told.under_way(id, "a submission", late)?;
                 let steps = told.spec.inner.steps as usize;
                 let work = told.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
                 if work.assignment.miner != signer {
@@ -48,11 +54,15 @@ impl Runs {
                 if work.assignment.miner != signer {
                     return Err(RecordFault::Signer(signer));
                 }
+                if !work.receipts.is_empty() {
+                    return Err(RecordFault::Twice(format!("the receipts for {assignment}")));
+                }
                 for receipt in &receipts {
                     let opened = receipt.open::<Receipt>()?;
                     let receipt = opened.value();
                     let hash = receipt.payment_hash;
-                    let fits = work.lots.iter().any(|l| l.hash == hash && l.amount == receipt.amount);
+                    // A payee may receive more than it asked for (BOLT 4), never less.
+                    let fits = work.lots.iter().any(|l| l.hash == hash && l.amount <= receipt.amount);
                     if opened.signer() != work.node || receipt.subject != assignment.subject() || !fits {
                         return Err(RecordFault::Receipt(hash));
                     }
@@ -66,7 +76,7 @@ impl Runs {
 }
 
 /// Whether a verdict releases exactly the lots of its share.
-fn releases(spec: &RunSpec, work: &super::Told, signer: PublicKey, verdict: &Verdict) -> bool {
+fn releases(spec: &RunSpec, work: &Told, signer: PublicKey, verdict: &Verdict) -> bool {
     let Outcome::Earned { share, preimages } = &verdict.outcome else { return true };
     if *share >= 1 << spec.reward.tiers {
         return false;
@@ -76,9 +86,25 @@ fn releases(spec: &RunSpec, work: &super::Told, signer: PublicKey, verdict: &Ver
 }
 
 impl RunTold {
+    /// Whether somebody may still speak about a task: its round is the one under way, and it is not too `late`.
+    fn under_way(
+        &self,
+        id: AssignmentId,
+        what: &'static str,
+        late: impl FnOnce(&Self, &Told) -> bool,
+    ) -> Result<(), RecordFault> {
+        let work = self.works.get(&id).ok_or(RecordFault::NoAssignment(id))?;
+        if self.ended.is_some() || work.assignment.round.0 < self.round() || late(self, work) {
+            return Err(RecordFault::Order(what));
+        }
+        Ok(())
+    }
+
     fn verdict(&mut self, signer: PublicKey, verdict: Verdict) -> Result<(), RecordFault> {
         let wrong = |what| Err(RecordFault::Verdict { validator: signer, what });
         let id = verdict.assignment;
+        // A checkpoint is made of the verdicts before it.
+        self.under_way(id, "a verdict", |_, _| false)?;
         let work = self.works.get(&id).ok_or(RecordFault::NoAssignment(id))?;
         if !work.lots.iter().any(|l| l.validator == signer) {
             return Err(RecordFault::Signer(signer));
@@ -92,15 +118,19 @@ impl RunTold {
         if !releases(&self.spec, work, signer, &verdict) {
             return wrong("its secrets are not those of the lots that make up the share");
         }
+        if verdict.score.is_none() && matches!(verdict.outcome, Outcome::Earned { .. }) {
+            return wrong("it has no score");
+        }
         // Whoever finds it right must have seen that it is what was committed.
         if matches!(verdict.outcome, Outcome::Earned { .. })
             && commitment.trajectory != TrajectoryHash::of(reveal.start, &reveal.steps)
         {
             return Err(RecordFault::Trajectory);
         }
-        let (round, checkpoint) = (work.assignment.round, work.assignment.checkpoint);
-        let mut shown: Vec<SubmissionId> = self.shown(round, checkpoint);
-        if Verdict::randomness(work.assignment.run, round, &mut shown) != verdict.randomness {
+        let shown = self.attempt(&work.assignment).filter(|w| w.reveal.is_some());
+        let mut shown: Vec<SubmissionId> =
+            shown.filter_map(|w| w.commitment.as_ref().map(|c| c.submission)).collect();
+        if Verdict::randomness(work.assignment.run, work.assignment.round, &mut shown) != verdict.randomness {
             return wrong("its scores are drawn from something else than the submissions of the round");
         }
         let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
@@ -108,13 +138,5 @@ impl RunTold {
             None => Ok(()),
             Some(_) => Err(RecordFault::Twice(format!("the verdict of {signer} on {id}"))),
         }
-    }
-
-    /// Submissions that were shown in a round and are not from an earlier attempt at it.
-    fn shown(&self, round: RoundNumber, checkpoint: watershed_protocol::Digest) -> Vec<SubmissionId> {
-        let of = self.works.values().filter(|w| {
-            w.assignment.round == round && w.assignment.checkpoint == checkpoint && w.reveal.is_some()
-        });
-        of.filter_map(|w| w.commitment.as_ref().map(|c| c.submission)).collect()
     }
 }

@@ -3,6 +3,7 @@
 //! Signatures, order, attribution of windows, secrets, receipts and sums are checked here. What needs text and arithmetic
 //! (checkpoints, scores, replay) is left to whoever has them; [`Runs`] says what is to be computed.
 
+mod assigned;
 mod fault;
 mod follow;
 mod message;
@@ -61,6 +62,27 @@ pub struct RunTold {
     pub works: BTreeMap<AssignmentId, Told>,
     /// How it ended.
     pub ended: Option<FinalState>,
+}
+
+impl RunTold {
+    /// Round of the newest task.
+    fn newest_round(&self) -> Option<u32> {
+        self.works.values().map(|w| w.assignment.round.0).max()
+    }
+
+    /// The round under way; those before it are over, with or without a checkpoint.
+    fn round(&self) -> u32 {
+        let begun = self.checkpoints.last().map_or(0, |c| c.round.0);
+        self.newest_round().map_or(begun, |newest| newest.max(begun))
+    }
+
+    /// Tasks of the same attempt at a round.
+    fn attempt(&self, of: &Assignment) -> impl Iterator<Item = &Told> {
+        let (round, checkpoint) = (of.round, of.checkpoint);
+        self.works
+            .values()
+            .filter(move |w| w.assignment.round == round && w.assignment.checkpoint == checkpoint)
+    }
 }
 
 /// All runs of a record, and where it stands.

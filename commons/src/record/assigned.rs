@@ -1,0 +1,129 @@
+//! Tasks: whether one is what the run calls for at this time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use watershed_protocol::data::{Split, WindowSpec};
+use watershed_protocol::market::{Assignment, RunSpec, TermsOffered};
+use watershed_protocol::{AssignmentId, PaymentHash, PublicKey};
+
+use super::follow::{sum, total};
+use super::{RecordFault, RunTold, Told};
+
+fn wrong(what: &str) -> RecordFault {
+    RecordFault::Assignment(what.to_owned())
+}
+
+impl RunTold {
+    pub(super) fn assigned(
+        &mut self,
+        assignment: Assignment,
+        lots: Vec<TermsOffered>,
+        node: PublicKey,
+    ) -> Result<(), RecordFault> {
+        let id = assignment.id().map_err(|e| RecordFault::Assignment(e.to_string()))?;
+        if self.ended.is_some() {
+            return Err(RecordFault::Order("an assignment"));
+        }
+        if self.works.contains_key(&id) {
+            return Err(RecordFault::Twice(format!("the assignment {id}")));
+        }
+        if self.checkpoints.last().map(|c| c.checkpoint) != Some(assignment.checkpoint) {
+            return Err(wrong("it does not start from the newest checkpoint"));
+        }
+        if assignment.round.0 >= self.spec.rounds.count {
+            return Err(wrong("the run has fewer rounds"));
+        }
+        if assignment.round.0 < self.round() {
+            return Err(wrong("its round is over"));
+        }
+        of_the_run(&self.spec, &assignment)?;
+        if assignment.previous.is_some() && assignment.previous != self.last_accepted(assignment.miner) {
+            return Err(wrong("it continues something else than the newest accepted work of its miner"));
+        }
+        self.lots(&assignment, &lots)?;
+        let (first, end) = range(&assignment.window);
+        for (other, told) in &self.works {
+            let (others_first, others_end) = range(&told.assignment.window);
+            if first < others_end && others_first < end {
+                return Err(RecordFault::Overlap(*other, id));
+            }
+        }
+        // Whoever sees what others have made must not have a task that is still open.
+        if self.attempt(&assignment).any(|w| w.reveal.is_some()) {
+            return Err(RecordFault::Order("an assignment"));
+        }
+        let told = Told {
+            assignment,
+            lots,
+            node,
+            commitment: None,
+            reveal: None,
+            verdicts: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            settled: None,
+        };
+        self.works.insert(id, told);
+        Ok(())
+    }
+
+    /// Whether lots are the whole reward, in tiers, under secrets of their own.
+    fn lots(&self, assignment: &Assignment, lots: &[TermsOffered]) -> Result<(), RecordFault> {
+        let spec = &self.spec;
+        let mut tiers: BTreeMap<PublicKey, u32> = BTreeMap::new();
+        for lot in lots {
+            if !spec.committee.iter().any(|m| m.key == lot.validator) {
+                return Err(wrong("somebody else than the committee holds a secret"));
+            }
+            let next = tiers.entry(lot.validator).or_default();
+            if lot.tier != *next {
+                return Err(wrong("its lots are not in the order of their tiers"));
+            }
+            *next += 1;
+        }
+        if tiers.values().any(|count| *count != spec.reward.tiers) {
+            return Err(wrong("a validator has more or fewer lots than there are tiers"));
+        }
+        // A secret that is given out for one lot would release the other.
+        let others = self.works.values().flat_map(|w| &w.lots).map(|l| l.hash);
+        let mut hashes: BTreeSet<PaymentHash> = others.collect();
+        if !lots.iter().all(|l| hashes.insert(l.hash)) {
+            return Err(wrong("one secret releases two lots"));
+        }
+        sum("the lots of an assignment", total(lots.iter().map(|l| l.amount)), assignment.reward)
+    }
+
+    fn last_accepted(&self, miner: PublicKey) -> Option<AssignmentId> {
+        let of = self.works.iter().filter(|(_, w)| w.assignment.miner == miner && w.is_accepted());
+        of.max_by_key(|(_, w)| (w.assignment.round, w.assignment.window.first)).map(|(id, _)| *id)
+    }
+}
+
+/// First sequence of a window, and the one behind it.
+fn range(window: &WindowSpec) -> (u64, u64) {
+    (window.first, window.first.saturating_add(u64::from(window.sequences)))
+}
+
+/// Text, size and reward.
+fn of_the_run(spec: &RunSpec, assignment: &Assignment) -> Result<(), RecordFault> {
+    let w = &assignment.window;
+    if w.shards != spec.data.shards
+        || w.mixture != spec.data.mixture
+        || w.seed != spec.seed
+        || w.sequence_length != spec.data.sequence_length
+        || w.max_epochs != spec.data.max_epochs
+        || w.split != Split::Train
+        || w.check().is_err()
+    {
+        return Err(wrong("its text is not the run's"));
+    }
+    let size = assignment.batch / spec.inner.batch.max(1);
+    let possible = (1..=spec.rounds.max_size).contains(&size) && size.is_power_of_two();
+    let whole = possible && size.checked_mul(spec.inner.batch) == Some(assignment.batch);
+    if !whole || Some(w.sequences) != assignment.batch.checked_mul(spec.inner.steps) {
+        return Err(wrong("its size is not one of the run's"));
+    }
+    if spec.reward.per_assignment.checked_mul(u64::from(size)) != Some(assignment.reward) {
+        return Err(wrong("its reward is not the run's"));
+    }
+    Ok(())
+}
