@@ -18,7 +18,7 @@ use watershed_protocol::{AssignmentId, PublicKey, RunId};
 
 use super::answer::{Answer, Refuse, json, open};
 use super::{Shared, views};
-use crate::machine::{Event, Run};
+use crate::machine::{Event, Run, WorkStage};
 use crate::market::now;
 use crate::office::{Falsehood, Money};
 
@@ -172,7 +172,8 @@ pub(super) async fn message<M: Money>(
     json(serde_json::json!({}))
 }
 
-/// Receipts go into the record for ever: they must be the miner's node's, and for this task's lots.
+/// Receipts go into the record for ever: they must be the miner's node's, and for this task's lots; and the task must be
+/// there already, which one that was never locked is not.
 fn check_receipts<M: Money>(
     shared: &Shared<M>,
     run: RunId,
@@ -180,7 +181,7 @@ fn check_receipts<M: Money>(
     receipts: &[watershed_protocol::Envelope],
 ) -> Result<(), Refuse> {
     let (node, lots) = shared.office.market.with(run, |r| {
-        let work = r.works.get(&id);
+        let work = r.works.get(&id).filter(|w| w.stage == WorkStage::Revealed);
         let node = work.and_then(|w| r.miners.get(&w.assignment.miner)).map(|m| m.node.clone());
         (node.unwrap_or_default(), work.map(|w| w.lots.clone()).unwrap_or_default())
     })?;
