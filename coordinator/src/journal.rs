@@ -73,11 +73,11 @@ impl Journal {
         Ok(Self(db))
     }
 
-    /// Writes events down, all or none.
+    /// Writes events down, and which effects without an event of their own are done; all or none.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn append(&mut self, rows: &[Row<'_>]) -> Result<(), JournalError> {
+    pub fn append(&mut self, rows: &[Row<'_>], finished: &[(RunId, String)]) -> Result<(), JournalError> {
         let transaction = self.0.transaction()?;
         {
             let mut event =
@@ -105,20 +105,11 @@ impl Journal {
                     done.execute(params![run, name])?;
                 }
             }
+            for (run, name) in finished {
+                done.execute(params![run.to_bytes(), name])?;
+            }
         }
         Ok(transaction.commit()?)
-    }
-
-    /// Notes that an effect without an event of its own is done.
-    ///
-    /// # Errors
-    /// [`JournalError::Sqlite`].
-    pub fn done(&mut self, run: RunId, name: &str) -> Result<(), JournalError> {
-        self.0.execute(
-            "UPDATE effect SET done = 1 WHERE run = ? AND name = ?",
-            params![run.to_bytes(), name],
-        )?;
-        Ok(())
     }
 
     /// All events, oldest first.

@@ -3,7 +3,7 @@
 //! Events are taken in batches: each is applied, the batch is written down in one transaction, and only then are the
 //! senders answered and the effects started. If the journal cannot be written, the state is read from it again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, mpsc};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,10 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use tokio::sync::{mpsc as channel, oneshot, watch};
 use watershed_protocol::market::{Message, RunSpec};
-use watershed_protocol::{Envelope, PublicKey, RunId};
+use watershed_protocol::{AssignmentId, Envelope, PublicKey, RunId};
 
 use crate::journal::{Journal, JournalError, Row};
-use crate::machine::{Effect, Event, Refusal, Run};
+use crate::machine::{Effect, Event, Phase, Refusal, Run, Stage};
 
 /// Most events of one transaction.
 const BATCH: usize = 256;
@@ -58,11 +58,23 @@ enum Work {
 
 type Runs = BTreeMap<RunId, Run>;
 
+/// A miner that was heard of.
+#[derive(Debug)]
+struct Seen {
+    at: u64,
+    news: watch::Sender<u64>,
+}
+
+type SeenMiners = Mutex<HashMap<(RunId, PublicKey), Seen>>;
+
+/// Who has to look again: a run, and which of its miners, or all.
+type Concerned = BTreeSet<(RunId, Option<PublicKey>)>;
+
 /// A handle to all runs.
 #[derive(Clone, Debug)]
 pub struct Market {
     runs: Arc<RwLock<Runs>>,
-    seen: Arc<Mutex<HashMap<(RunId, PublicKey), u64>>>,
+    seen: Arc<SeenMiners>,
     work: mpsc::Sender<Work>,
     changed: Arc<watch::Sender<u64>>,
 }
@@ -70,6 +82,55 @@ pub struct Market {
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The only miner that an event concerns; none if it may concern all.
+fn concerns(run: &Run, event: &Event) -> Option<PublicKey> {
+    let of = |id: &AssignmentId| run.works.get(id).map(|w| w.assignment.miner);
+    match event {
+        Event::Said { signer, message, .. } => message.subject().map_or(Some(*signer), |id| of(&id)),
+        Event::Channel { miner, .. } => Some(*miner),
+        Event::Offered { assignment, .. }
+        | Event::LockTried { assignment, .. }
+        | Event::Confirmed { assignment, .. }
+        | Event::EscrowEnded { assignment, .. } => of(assignment),
+        _ => None,
+    }
+}
+
+/// What all miners of a run are shown: whatever changes it concerns all.
+fn shown_to_all(run: &Run) -> (std::mem::Discriminant<Phase>, Option<(u32, Stage)>, u64) {
+    let round = run.round.as_ref().map(|r| (r.number, r.stage));
+    (std::mem::discriminant(&run.phase), round, run.next_sequence)
+}
+
+/// As [`apply_to`], and says who has to look again.
+fn take(
+    runs: &mut Runs,
+    run: RunId,
+    event: &Event,
+    now: u64,
+    concerned: &mut Concerned,
+) -> Result<Vec<Effect>, MarketError> {
+    let before = runs.get(&run).map(|r| (shown_to_all(r), concerns(r, event)));
+    let effects = apply_to(runs, run, event, now)?;
+    let whom = match (before, runs.get(&run)) {
+        (Some((shown, whom)), Some(after)) if shown == shown_to_all(after) => whom,
+        _ => None,
+    };
+    concerned.insert((run, whom));
+    Ok(effects)
+}
+
+fn wake(seen: &SeenMiners, concerned: &Concerned) {
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let tell = |s: &Seen| s.news.send_modify(|n| *n = n.wrapping_add(1));
+    for (run, whom) in concerned {
+        match whom {
+            Some(miner) => seen.get(&(*run, *miner)).into_iter().for_each(tell),
+            None => seen.iter().filter(|((of, _), _)| of == run).for_each(|(_, s)| tell(s)),
+        }
+    }
 }
 
 fn apply_to(runs: &mut Runs, run: RunId, event: &Event, now: u64) -> Result<Vec<Effect>, MarketError> {
@@ -106,10 +167,10 @@ impl Market {
             let _ = todo.send(Todo { run, effect });
         }
         let (work, requests) = mpsc::channel();
-        let changed = Arc::new(watch::Sender::new(0));
+        let (seen, changed) = (Arc::<SeenMiners>::default(), Arc::new(watch::Sender::new(0)));
         let market =
-            Self { runs: Arc::clone(&runs), seen: Arc::default(), work, changed: Arc::clone(&changed) };
-        std::thread::spawn(move || serve(journal, &runs, &requests, &todo, &changed));
+            Self { runs: Arc::clone(&runs), seen: Arc::clone(&seen), work, changed: Arc::clone(&changed) };
+        std::thread::spawn(move || serve(journal, &runs, &requests, &todo, (&changed, &seen)));
         Ok((market, effects))
     }
 
@@ -131,16 +192,20 @@ impl Market {
         self.changed.subscribe()
     }
 
-    /// Notes that a miner is there.
-    pub fn saw(&self, run: RunId, miner: PublicKey) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert((run, miner), now());
+    /// Notes that a miner is there. The number changes with every event that concerns it: if each of a thousand miners looked
+    /// at every event of all others, little else would be done.
+    pub fn saw(&self, run: RunId, miner: PublicKey) -> watch::Receiver<u64> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = seen.entry((run, miner)).or_insert_with(|| Seen { at: 0, news: watch::Sender::new(0) });
+        seen.at = now();
+        seen.news.subscribe()
     }
 
     /// Miners that were heard of lately.
     pub fn live(&self, run: RunId) -> Vec<PublicKey> {
         let oldest = now().saturating_sub(LIVE);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|_, at| *at >= oldest);
+        seen.retain(|_, s| s.at >= oldest);
         seen.keys().filter(|(of, _)| *of == run).map(|(_, key)| *key).collect()
     }
 
@@ -193,7 +258,7 @@ fn serve(
     runs: &RwLock<Runs>,
     requests: &mpsc::Receiver<Work>,
     todo: &channel::UnboundedSender<Todo>,
-    changed: &watch::Sender<u64>,
+    (changed, seen): (&watch::Sender<u64>, &SeenMiners),
 ) {
     while let Ok(first) = requests.recv() {
         let mut batch = vec![first];
@@ -204,24 +269,22 @@ fn serve(
         }
         let at = now();
         let mut taken = Vec::new();
-        let mut answers = Vec::new();
+        let (mut answers, mut finished, mut concerned) = (Vec::new(), Vec::new(), Concerned::new());
         {
             let mut runs = runs.write().unwrap_or_else(PoisonError::into_inner);
             for work in batch {
                 match work {
-                    Work::Event { run, event, done, reply } => match apply_to(&mut runs, run, &event, at) {
-                        Ok(effects) => {
-                            taken.push((run, event, effects, done));
-                            answers.push((reply, Ok(())));
-                        }
-                        Err(e) => answers.push((reply, Err(e))),
-                    },
-                    Work::Done { run, name } => {
-                        // Not worth a transaction that others wait for; if it is lost, the effect is done again.
-                        if let Err(e) = journal.done(run, &name) {
-                            eprintln!("{e}");
+                    Work::Event { run, event, done, reply } => {
+                        match take(&mut runs, run, &event, at, &mut concerned) {
+                            Ok(effects) => {
+                                taken.push((run, event, effects, done));
+                                answers.push((reply, Ok(())));
+                            }
+                            Err(e) => answers.push((reply, Err(e))),
                         }
                     }
+                    // If it is lost, the effect is done again.
+                    Work::Done { run, name } => finished.push((run, name)),
                 }
             }
             let rows: Vec<Row<'_>> = taken
@@ -234,8 +297,8 @@ fn serve(
                     done: done.as_deref(),
                 })
                 .collect();
-            if !rows.is_empty()
-                && let Err(e) = journal.append(&rows)
+            if !(rows.is_empty() && finished.is_empty())
+                && let Err(e) = journal.append(&rows, &finished)
             {
                 eprintln!("{e}");
                 for (_, answer) in &mut answers {
@@ -257,6 +320,7 @@ fn serve(
         }
         if !taken.is_empty() {
             changed.send_modify(|n| *n = n.wrapping_add(1));
+            wake(seen, &concerned);
         }
         for (run, _, effects, _) in taken {
             for effect in effects.into_iter().filter(|e| e.name().is_some()) {

@@ -26,9 +26,9 @@ impl From<HexError> for KeyError {
     }
 }
 
-/// Who signs.
+/// Who signs. Kept as bytes, which were checked to be a key: keys are compared far more often than they verify.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PublicKey(XOnlyPublicKey);
+pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
     /// From its 32 bytes.
@@ -36,19 +36,23 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError::NotAPoint`].
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, KeyError> {
-        XOnlyPublicKey::from_slice(&bytes).map(Self).map_err(|_| KeyError::NotAPoint)
+        XOnlyPublicKey::from_slice(&bytes).map(|_| Self(bytes)).map_err(|_| KeyError::NotAPoint)
     }
 
     /// The 32 bytes.
     pub fn to_bytes(self) -> [u8; 32] {
-        self.0.serialize()
+        self.0
     }
 
     /// Whether `signature` is this key's over `message`.
     pub fn verifies(&self, message: &Digest, signature: &Signature) -> bool {
         let message = secp256k1::Message::from_digest(message.0);
-        let signature = schnorr::Signature::from_slice(&signature.0);
-        signature.is_ok_and(|signature| SECP256K1.verify_schnorr(&signature, &message, &self.0).is_ok())
+        let (signature, key) =
+            (schnorr::Signature::from_slice(&signature.0), XOnlyPublicKey::from_slice(&self.0));
+        match (signature, key) {
+            (Ok(signature), Ok(key)) => SECP256K1.verify_schnorr(&signature, &message, &key).is_ok(),
+            _ => false,
+        }
     }
 }
 
@@ -80,7 +84,7 @@ impl SecretKey {
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.x_only_public_key().0)
+        PublicKey(self.0.x_only_public_key().0.serialize())
     }
 
     /// Signs with auxiliary randomness of zeros: the same message gets the same signature, so a process that repeats a

@@ -10,6 +10,7 @@ use axum::response::sse::{Event as Sse, KeepAlive};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
+use tokio::sync::watch;
 use watershed_protocol::market::view::{
     FileView, InfoView, MinerView, RoundWorkView, RunView, Signed, WorkView,
 };
@@ -24,6 +25,9 @@ use crate::office::{Falsehood, Money};
 
 /// How long an answer waits for news.
 const WAIT: Duration = Duration::from_secs(20);
+
+/// Between two events of a stream: each tells of all tasks.
+const PAUSE: Duration = Duration::from_millis(200);
 
 type Here<M> = State<Arc<Shared<M>>>;
 
@@ -48,23 +52,21 @@ pub(super) async fn info<M: Money>(State(shared): Here<M>) -> Answer<InfoView> {
 }
 
 pub(super) async fn list<M: Money>(State(shared): Here<M>) -> Answer<Vec<RunView>> {
-    let runs: Vec<Run> = shared.office.market.runs().values().cloned().collect();
-    json(runs.iter().map(views::view).collect())
+    json(shared.office.market.runs().values().map(views::view).collect())
 }
 
 pub(super) async fn show<M: Money>(State(shared): Here<M>, Path(run): Path<String>) -> Answer<RunView> {
-    let run = shared.office.market.with(run_id(&run)?, Run::clone)?;
-    json(views::view(&run))
+    json(shared.office.market.with(run_id(&run)?, views::view)?)
 }
 
-/// Waits until `version` is not what the caller knows, or time is up.
+/// Waits with `changes` until `version` is not what the caller knows, or time is up.
 async fn news<M: Money>(
     shared: &Shared<M>,
     run: RunId,
+    mut changes: watch::Receiver<u64>,
     known: Option<u64>,
     version: impl Fn(&Run) -> u64,
 ) -> Result<(), Refuse> {
-    let mut changes = shared.office.market.changes();
     let waiting = async {
         loop {
             changes.mark_unchanged();
@@ -85,7 +87,7 @@ pub(super) async fn works<M: Money>(
     Query(after): Query<After>,
 ) -> Answer<RoundWorkView> {
     let run = run_id(&run)?;
-    news(&shared, run, after.after, |r| r.version).await?;
+    news(&shared, run, shared.office.market.changes(), after.after, views::work_version).await?;
     json(shared.office.market.with(run, views::round_work)?)
 }
 
@@ -109,10 +111,10 @@ pub(super) async fn miner<M: Money>(
 ) -> Answer<MinerView> {
     let run = run_id(&run)?;
     let key: PublicKey = miner.parse().map_err(|e| Refuse::bad("bad-id", format!("the miner: {e}")))?;
-    if shared.office.market.with(run, |r| r.miners.contains_key(&key))? {
-        shared.office.market.saw(run, key);
-    }
-    news(&shared, run, after.after, |r| views::miner_version(r, &key)).await?;
+    let market = &shared.office.market;
+    let joined = market.with(run, |r| r.miners.contains_key(&key))?;
+    let changes = if joined { market.saw(run, key) } else { market.changes() };
+    news(&shared, run, changes, after.after, |r| views::miner_version(r, &key)).await?;
     let mut view = shared.office.market.with(run, |r| views::miner(r, &key))?;
     if shared.office.falsehood == Some(Falsehood::WithholdSecrets) {
         view.works.iter_mut().for_each(|w| w.verdicts.clear());
@@ -227,8 +229,7 @@ pub(super) async fn command<M: Money>(State(shared): Here<M>, Json(signed): Json
         }
     };
     shared.office.market.happened(run, event).await?;
-    let run = shared.office.market.with(run, Run::clone)?;
-    json(views::view(&run))
+    json(shared.office.market.with(run, views::view)?)
 }
 
 /// Everything that changes about a run, as server-sent events.
@@ -239,11 +240,10 @@ pub(super) async fn events<M: Money>(
     let run = run_id(&run)?;
     shared.office.market.with(run, |_| ())?;
     let changes = shared.office.market.changes();
-    let next = move |(shared, mut changes, known): (
-        Arc<Shared<M>>,
-        tokio::sync::watch::Receiver<u64>,
-        u64,
-    )| async move {
+    let next = move |(shared, mut changes, known): (Arc<Shared<M>>, watch::Receiver<u64>, u64)| async move {
+        if known != 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
         loop {
             changes.mark_unchanged();
             let state = shared.office.market.with(run, |r| (r.version, views::round_work(r))).ok()?;

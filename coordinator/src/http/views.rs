@@ -1,8 +1,8 @@
 //! What is shown of a run.
 
 use watershed_commons::client::to_text;
-use watershed_protocol::market::FinalState;
 use watershed_protocol::market::view::{MinerView, RoundView, RoundWorkView, RunView, SumsView, WorkView};
+use watershed_protocol::market::{FinalState, Stepped};
 use watershed_protocol::{AssignmentId, Envelope, PublicKey};
 
 use crate::machine::{Phase, Run, Stage, Work, WorkStage};
@@ -117,6 +117,18 @@ pub(super) fn work(id: AssignmentId, work: &Work) -> WorkView {
     }
 }
 
+/// Changes when there is something for a validator to do: a round or a stage begins, or a miner answers. Not with every event
+/// of every task: the answer names all of them, and would be asked for again at once.
+pub(super) fn work_version(run: &Run) -> u64 {
+    let stage = run.round.as_ref().map_or(0, |r| 1 + r.stage as u64);
+    let opened: usize = run.current().map(|(_, w)| w.opened.len()).sum();
+    // Sequences are given out when a round begins, also one that is begun again under its number.
+    run.next_sequence.wrapping_mul(1 << 24)
+        ^ (opened as u64).wrapping_mul(1 << 4)
+        ^ stage
+        ^ (phase(run).len() as u64) << 60
+}
+
 pub(super) fn round_work(run: &Run) -> RoundWorkView {
     // Before everybody is bound, nobody is shown what others are bound to.
     let hidden = matches!(run.round.as_ref().map(|r| r.stage), Some(Stage::Locking | Stage::Training));
@@ -125,7 +137,7 @@ pub(super) fn round_work(run: &Run) -> RoundWorkView {
         if hidden { WorkView { commitment: None, ..view } } else { view }
     });
     RoundWorkView {
-        version: run.version,
+        version: work_version(run),
         round: round(run),
         checkpoint: run.checkpoint().cloned(),
         ended: matches!(run.phase, Phase::Ended { .. }),
@@ -135,7 +147,7 @@ pub(super) fn round_work(run: &Run) -> RoundWorkView {
 
 /// Changes with every event that concerns a miner.
 pub(super) fn miner_version(run: &Run, key: &PublicKey) -> u64 {
-    let works = run.works.values().filter(|w| w.assignment.miner == *key).map(|w| w.version).max();
+    let works = run.works_of(key).map(|(_, w)| w.version).max();
     let stage = run.round.as_ref().map_or(0, |r| 1 + r.stage as u64 + u64::from(r.number) * 8);
     let channel = run.miners.get(key).map_or(0, |m| match &m.channel {
         None => 1,
@@ -156,8 +168,7 @@ pub(super) fn miner(run: &Run, key: &PublicKey) -> MinerView {
         Some(Some(Err(reason))) => reason.clone(),
         _ => "none yet".to_owned(),
     };
-    let mut works: Vec<(&AssignmentId, &Work)> =
-        run.works.iter().filter(|(_, w)| w.assignment.miner == *key).collect();
+    let mut works: Vec<(&AssignmentId, &Work)> = run.works_of(key).collect();
     works.sort_by_key(|(_, w)| (w.assignment.round, w.assignment.window.first));
     MinerView {
         version: miner_version(run, key),
@@ -166,7 +177,8 @@ pub(super) fn miner(run: &Run, key: &PublicKey) -> MinerView {
         ended: matches!(run.phase, Phase::Ended { .. }),
         phase: phase(run).to_owned(),
         round: round(run),
-        checkpoint: run.checkpoint().cloned(),
+        // A list of all tasks for each of their miners would be most of what is sent.
+        checkpoint: run.checkpoint().map(|c| Stepped { accepted: Vec::new(), ..c.clone() }),
         record: known.map_or((0, 0), |m| m.record),
         last: known.and_then(|m| m.last),
         works: works.into_iter().map(|(id, w)| work(*id, w)).collect(),

@@ -253,6 +253,7 @@ impl Run {
             asked,
             last: known.and_then(|m| m.last).filter(|_| !join.lost_state),
             record: known.map_or((0, 0), |m| m.record),
+            works: known.map(|m| m.works.clone()).unwrap_or_default(),
         };
         self.miners.insert(signer, miner);
         Ok(if asked == version { vec![Effect::Channel { miner: signer, version }] } else { Vec::new() })
@@ -280,10 +281,9 @@ impl Run {
         to: WorkStage,
         now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
-        let version = self.version;
         let Some(work) = self.works.get_mut(&id) else { return Ok(Vec::new()) };
-        work.version = version;
         if work.stage != from {
+            work.version = self.version;
             return Ok(Vec::new());
         }
         let mut effects = match result {
@@ -293,7 +293,7 @@ impl Run {
             }
             Err(reason) => self.drop_work(id, reason),
         };
-        effects.extend(self.advance(now, false));
+        effects.extend(self.moved(id, now));
         Ok(effects)
     }
 

@@ -105,9 +105,14 @@ impl Run {
             };
             works.insert(id, work);
         }
+        for (id, work) in &works {
+            if let Some(miner) = self.miners.get_mut(&work.assignment.miner) {
+                miner.works.push(*id);
+            }
+        }
         self.works.append(&mut works);
         self.next_sequence = next_sequence;
-        self.round = Some(Round { number, stage: Stage::Locking, until, began: now });
+        self.round = Some(Round { number, stage: Stage::Locking, until, began: now, randomness: None });
         Ok(Vec::new())
     }
 
@@ -121,24 +126,30 @@ impl Run {
         if withdraw { vec![Effect::Withdraw { assignment: id }] } else { Vec::new() }
     }
 
+    /// Something happened to a task, after which the round may go on.
+    pub(super) fn moved(&mut self, id: AssignmentId, now: u64) -> Vec<Effect> {
+        let version = self.version;
+        if let Some(work) = self.works.get_mut(&id) {
+            work.version = version;
+        }
+        // Most events leave their own task waited for; then nobody has to look at all the others.
+        if self.works.get(&id).is_some_and(|w| self.is_waited_for(w)) {
+            return Vec::new();
+        }
+        self.advance(now, false)
+    }
+
     /// Goes to the next stage if nobody has to be waited for; `over` if the time is up.
     pub(super) fn advance(&mut self, now: u64, over: bool) -> Vec<Effect> {
         let mut effects = Vec::new();
         let mut over = over;
         while let Some(round) = self.round.clone() {
-            let behind = |stage: Stage, w: &Work| match (&w.stage, stage) {
-                (WorkStage::Dropped { .. }, _) => false,
-                (s, Stage::Locking) => !matches!(s, WorkStage::Locked | WorkStage::Committed),
-                (s, Stage::Training) => *s != WorkStage::Committed,
-                (s, Stage::Revealing) => *s != WorkStage::Revealed,
-                (_, Stage::Judging) => w.verdicts.len() < w.holders().len(),
-                (_, Stage::Stepping) => true,
-            };
-            let late: Vec<AssignmentId> =
-                self.current().filter(|(_, w)| behind(round.stage, w)).map(|(id, _)| *id).collect();
-            if round.stage == Stage::Stepping || (!late.is_empty() && !over) {
+            if round.stage == Stage::Stepping || (!over && self.current().any(|(_, w)| self.is_waited_for(w)))
+            {
                 break;
             }
+            let late: Vec<AssignmentId> =
+                self.current().filter(|(_, w)| self.is_waited_for(w)).map(|(id, _)| *id).collect();
             over = false;
             let reason = match round.stage {
                 Stage::Locking => "the reward was not locked in time",
@@ -159,7 +170,11 @@ impl Run {
             };
             let anybody = self.current().any(|(_, w)| !matches!(w.stage, WorkStage::Dropped { .. }));
             let until = now.saturating_add(u64::from(seconds));
-            self.round = Some(Round { stage, until, ..round });
+            let randomness = match stage {
+                Stage::Judging => Some(self.draw(round.number)),
+                _ => round.randomness,
+            };
+            self.round = Some(Round { stage, until, randomness, ..round });
             self.touch_current();
             if !anybody {
                 // Nobody is left: a round in which nobody was even paid does not count.
@@ -252,6 +267,9 @@ impl Run {
             let recent = w.assignment.round.0 >= recent && is_newest(&w.assignment);
             w.escrow_open || !w.judged || recent || kept.contains(id)
         });
+        for miner in self.miners.values_mut() {
+            miner.works.retain(|id| self.works.contains_key(id));
+        }
     }
 
     /// No more rounds.

@@ -1,13 +1,13 @@
 //! The state of a run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use watershed_protocol::market::{
     Assignment, Commitment, FinalState, Opened, Opening, Outcome, Reveal, RunSpec, Score, Stepped,
     TermsOffered,
 };
-use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, PublicKey, RunId};
+use watershed_protocol::{AssignmentId, Digest, Envelope, Msat, PaymentHash, PublicKey, RunId};
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -60,6 +60,8 @@ pub struct Round {
     pub until: u64,
     /// When it began.
     pub began: u64,
+    /// What its scores are drawn from; known from the last reveal on.
+    pub randomness: Option<Digest>,
 }
 
 /// A miner.
@@ -81,6 +83,8 @@ pub struct Miner {
     pub last: Option<AssignmentId>,
     /// Submissions that were accepted and that were not.
     pub record: (u32, u32),
+    /// Its tasks that are kept.
+    pub works: Vec<AssignmentId>,
 }
 
 /// Where one task stands.
@@ -174,9 +178,9 @@ impl Work {
         self.stage == WorkStage::Revealed && !self.verdicts.is_empty() && self.verdicts.values().all(earned)
     }
 
-    /// Validators that hold secrets of its lots.
-    pub fn holders(&self) -> BTreeSet<PublicKey> {
-        self.lots.iter().map(|l| l.validator).collect()
+    /// Whether a validator holds secrets of its lots.
+    pub fn is_held_by(&self, validator: &PublicKey) -> bool {
+        self.lots.iter().any(|l| l.validator == *validator)
     }
 }
 
@@ -244,6 +248,11 @@ impl Run {
         self.checkpoints.last()
     }
 
+    /// What the scores of the round under way are drawn from; none before the last reveal.
+    pub fn randomness(&self) -> Option<Digest> {
+        self.round.as_ref()?.randomness
+    }
+
     /// Whether a member of the committee.
     pub fn is_validator(&self, key: &PublicKey) -> bool {
         self.spec.committee.iter().any(|m| m.key == *key)
@@ -255,9 +264,26 @@ impl Run {
         self.works.iter().filter(move |(_, w)| Some(w.assignment.round.0) == number && !w.judged)
     }
 
-    /// A miner's newest task.
-    pub fn work_of(&self, miner: &PublicKey) -> Option<(&AssignmentId, &Work)> {
-        let of = self.works.iter().filter(|(_, w)| w.assignment.miner == *miner);
-        of.max_by_key(|(_, w)| (w.assignment.round, w.assignment.window.first))
+    /// A miner's tasks that are kept.
+    pub fn works_of(&self, miner: &PublicKey) -> impl Iterator<Item = (&AssignmentId, &Work)> {
+        let ids = self.miners.get(miner).map(|m| m.works.as_slice()).unwrap_or_default();
+        ids.iter().filter_map(|id| self.works.get_key_value(id))
+    }
+
+    /// Whether the round under way waits for a task.
+    pub(super) fn is_waited_for(&self, work: &Work) -> bool {
+        let Some(round) = &self.round else { return false };
+        if work.assignment.round.0 != round.number || work.judged {
+            return false;
+        }
+        match (&work.stage, round.stage) {
+            (WorkStage::Dropped { .. }, _) => false,
+            (s, Stage::Locking) => !matches!(s, WorkStage::Locked | WorkStage::Committed),
+            (s, Stage::Training) => *s != WorkStage::Committed,
+            (s, Stage::Revealing) => *s != WorkStage::Revealed,
+            // Whoever gave hashes holds lots.
+            (_, Stage::Judging) => work.verdicts.len() < work.hashes.len(),
+            (_, Stage::Stepping) => true,
+        }
     }
 }

@@ -4,7 +4,9 @@ use watershed_payments::escrow::{earned, split};
 use watershed_protocol::market::{
     Commitment, Entry, Fault, Message, Opened, Opening, Outcome, Reveal, TermsOffered, Verdict,
 };
-use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, PublicKey, SubmissionId, encode};
+use watershed_protocol::{
+    AssignmentId, Digest, Envelope, Msat, PaymentHash, PublicKey, RoundNumber, SubmissionId, encode,
+};
 
 use super::{Effect, Refusal, Run, Stage, VerdictKept, Work, WorkStage};
 
@@ -71,11 +73,9 @@ impl Run {
                 vec![entry]
             }
         };
-        let version = self.version;
-        if let Some(work) = message_subject(message).and_then(|id| self.works.get_mut(&id)) {
-            work.version = version;
+        if let Some(id) = message.subject() {
+            effects.extend(self.moved(id, now));
         }
-        effects.extend(self.advance(now, false));
         Ok(effects)
     }
 
@@ -244,7 +244,7 @@ impl Run {
     fn open(&mut self, opening: &Opening, signer: PublicKey) -> Result<Vec<Effect>, Refusal> {
         let (stage, steps, chunks) = (self.stage(), self.spec.inner.steps, self.spec.checks.chunks as usize);
         let work = self.work(opening.assignment)?;
-        if !work.holders().contains(&signer) {
+        if !work.is_held_by(&signer) {
             return Err(Refusal::NotAllowed(signer));
         }
         if let Some(known) = work.openings.get(&signer) {
@@ -295,14 +295,12 @@ impl Run {
         Ok(Vec::new())
     }
 
-    /// What the scores of the round under way are drawn from; none before the last reveal.
-    pub fn randomness(&self) -> Option<watershed_protocol::Digest> {
-        let round = self.round.as_ref().filter(|r| matches!(r.stage, Stage::Judging | Stage::Stepping))?;
+    /// What the scores of a round are drawn from: all that is shown when nobody can show more.
+    pub(super) fn draw(&self, round: u32) -> Digest {
         let revealed = self.current().filter(|(_, w)| w.stage == WorkStage::Revealed);
         let mut submissions: Vec<SubmissionId> =
             revealed.filter_map(|(_, w)| w.commitment.as_ref().map(|c| c.submission)).collect();
-        let number = watershed_protocol::RoundNumber(round.number);
-        Some(Verdict::randomness(self.id, number, &mut submissions))
+        Verdict::randomness(self.id, RoundNumber(round), &mut submissions)
     }
 
     fn verdict(
@@ -315,7 +313,7 @@ impl Run {
         let (tiers, fee) = (self.spec.reward.tiers, self.spec.reward.verdict_fee);
         let id = verdict.assignment;
         let work = self.work(id)?;
-        if !work.holders().contains(&signer) {
+        if !work.is_held_by(&signer) {
             return Err(Refusal::NotAllowed(signer));
         }
         if let Some(known) = work.verdicts.get(&signer) {
@@ -363,22 +361,4 @@ fn record(envelope: &Envelope) -> Result<Effect, Refusal> {
     let entry = Entry::Message { envelope: envelope.clone() };
     encode(&entry)?;
     Ok(Effect::Record(Box::new(entry)))
-}
-
-/// The task that a message is about.
-pub(super) fn message_subject(message: &Message) -> Option<AssignmentId> {
-    match message {
-        Message::Join(_) | Message::Leave { .. } => None,
-        Message::Hashes { assignment, .. }
-        | Message::Accept { assignment, .. }
-        | Message::Locked { assignment, .. }
-        | Message::Decline { assignment, .. }
-        | Message::Sound { assignment }
-        | Message::Receipts { assignment, .. } => Some(*assignment),
-        Message::Commit(c) => Some(c.assignment),
-        Message::Reveal(r) => Some(r.assignment),
-        Message::Open(o) => Some(o.assignment),
-        Message::Opened(o) => Some(o.assignment),
-        Message::Verdict(v) => Some(v.assignment),
-    }
 }

@@ -11,6 +11,9 @@ use crate::journal::{Journal, JournalError};
 /// Entries appended at once.
 const BATCH: u32 = 1000;
 
+/// How long entries are collected: a checkpoint costs the same for one and for hundreds.
+const COLLECT: Duration = Duration::from_millis(50);
+
 /// Writes the log.
 pub struct Recorder {
     writer: Writer,
@@ -68,6 +71,7 @@ impl Recorder {
             if runtime.block_on(changes.changed()).is_err() {
                 return;
             }
+            std::thread::sleep(COLLECT);
         }
     }
 }

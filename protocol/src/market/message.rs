@@ -94,6 +94,26 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// The task that it is about.
+    pub fn subject(&self) -> Option<AssignmentId> {
+        match self {
+            Self::Join(_) | Self::Leave { .. } => None,
+            Self::Hashes { assignment, .. }
+            | Self::Accept { assignment, .. }
+            | Self::Locked { assignment, .. }
+            | Self::Decline { assignment, .. }
+            | Self::Sound { assignment }
+            | Self::Receipts { assignment, .. } => Some(*assignment),
+            Self::Commit(c) => Some(c.assignment),
+            Self::Reveal(r) => Some(r.assignment),
+            Self::Open(o) => Some(o.assignment),
+            Self::Opened(o) => Some(o.assignment),
+            Self::Verdict(v) => Some(v.assignment),
+        }
+    }
+}
+
 impl Wire for Message {
     const NAME: &'static str = "watershed/message";
     const VERSION: u8 = 1;

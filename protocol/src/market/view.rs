@@ -134,7 +134,7 @@ pub struct WorkView {
 /// What a validator works from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundWorkView {
-    /// Changes with every event; ask for what comes after it.
+    /// Changes when there is something for a validator to do; ask for what comes after it.
     pub version: u64,
     /// The round under way.
     pub round: Option<RoundView>,
@@ -161,7 +161,7 @@ pub struct MinerView {
     pub phase: String,
     /// The round under way.
     pub round: Option<RoundView>,
-    /// The newest checkpoint.
+    /// The newest checkpoint, without the list of what is in it.
     pub checkpoint: Option<Stepped>,
     /// Submissions accepted and rejected so far.
     pub record: (u32, u32),
