@@ -122,8 +122,8 @@ impl Story {
         let mut accepted: Vec<AssignmentId> = right.map(|m| self.id(round, m)).collect();
         accepted.sort_unstable();
         self.stepped(round + 1, accepted);
-        for m in 0..2 {
-            let paid = u64::from(SHARES[round as usize][m]) * 2_000;
+        for (m, share) in SHARES[round as usize].into_iter().enumerate() {
+            let paid = u64::from(share) * 2_000;
             let (settled, back) = (Msat::new(paid), Msat::new(REWARD - paid));
             let assignment = self.id(round, m);
             self.told.push((Tag::Settled(round, m), Entry::Settled { assignment, settled, back }));

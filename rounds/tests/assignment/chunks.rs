@@ -123,7 +123,8 @@ fn moments_that_are_not_those_of_the_last_state() {
 #[test]
 fn error_feedback_that_compressing_does_not_leave() {
     let (world, _, honest) = second_round();
-    let changes: [(u64, fn(&mut Vec<f32>)); 3] = [
+    type Change = fn(&mut [f32]);
+    let changes: [(u64, Change); 3] = [
         (1, |f| f[4096] += 1e-3),
         (4, |f| *f.last_mut().unwrap() += 1e-3),
         // As if everything had been sent.
