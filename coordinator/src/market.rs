@@ -52,8 +52,16 @@ pub struct Todo {
 }
 
 enum Work {
-    Event { run: RunId, event: Box<Event>, done: Option<String>, reply: oneshot::Sender<Result<(), MarketError>> },
-    Done { run: RunId, name: String },
+    Event {
+        run: RunId,
+        event: Box<Event>,
+        done: Option<String>,
+        reply: oneshot::Sender<Result<(), MarketError>>,
+    },
+    Done {
+        run: RunId,
+        name: String,
+    },
 }
 
 type Runs = BTreeMap<RunId, Run>;
@@ -211,7 +219,9 @@ impl Market {
 
     async fn tell(&self, run: RunId, event: Event, done: Option<String>) -> Result<(), MarketError> {
         let (reply, answer) = oneshot::channel();
-        self.work.send(Work::Event { run, event: Box::new(event), done, reply }).map_err(|_| MarketError::Stopping)?;
+        self.work
+            .send(Work::Event { run, event: Box::new(event), done, reply })
+            .map_err(|_| MarketError::Stopping)?;
         answer.await.map_err(|_| MarketError::Stopping)?
     }
 

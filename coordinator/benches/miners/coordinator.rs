@@ -176,7 +176,8 @@ pub(crate) async fn serve(folder: &Path) -> Result<(), Failed> {
     let (watched, handle) = (market.clone(), runtime.clone());
     std::thread::spawn(move || recorder.run(changes, &runtime));
     std::thread::spawn(move || tell(watched, &handle));
-    let office = Arc::new(Office { money: FreeMoney(market.clone()), market, blobs, computer, falsehood: None });
+    let office =
+        Arc::new(Office { money: FreeMoney(market.clone()), market, blobs, computer, falsehood: None });
     let shared = Shared::new(
         Arc::clone(&office),
         key.public(),

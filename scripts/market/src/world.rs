@@ -74,7 +74,7 @@ pub struct Options {
     pub seconds: [u32; 4],
     /// What the coordinator does that it must not.
     pub false_coordinator: Option<String>,
-    /// A market whose miners' keys are taken, so that the same participants work again.
+    /// A market whose text and miners' keys are taken, so that the same participants work on the same again.
     pub keys_of: Option<PathBuf>,
 }
 
@@ -130,20 +130,26 @@ impl World {
         let programs = Programs::here()?;
         let dir = options.dir.clone();
         std::fs::create_dir_all(dir.join("logs")).map_err(Failed::io(text(&dir)))?;
-        let count: usize = options.texts.len();
-        say(&format!("texts of {count} registers are deposited, signed, fixed in a snapshot and tokenised"));
-        let library = text(&dir.join("library"));
-        for (folder, register) in &options.texts {
-            let folder = text(folder);
-            let license = ["--register", register.as_str(), "--license", "CC0-1.0", "--language", "en"];
-            programs
-                .output(
-                    "watershed-shards",
-                    &[&["--data", &library, "import", &folder][..], &license].concat(),
-                )
-                .await?;
-        }
-        programs.output("watershed-shards", &["--data", &library, "snapshot", "--held-out", "1500"]).await?;
+        let library = match &options.keys_of {
+            Some(other) => text(&other.join("library")),
+            None => {
+                let library = text(&dir.join("library"));
+                let count = options.texts.len();
+                say(&format!(
+                    "texts of {count} registers are deposited, signed, fixed in a snapshot and tokenised"
+                ));
+                for (folder, register) in &options.texts {
+                    let folder = text(folder);
+                    let about = ["--register", register.as_str(), "--license", "CC0-1.0", "--language", "en"];
+                    let import = [&["--data", &library, "import", &folder][..], &about].concat();
+                    programs.output("watershed-shards", &import).await?;
+                }
+                programs
+                    .output("watershed-shards", &["--data", &library, "snapshot", "--held-out", "1500"])
+                    .await?;
+                library
+            }
+        };
         let built = programs.output("watershed-shards", &["--data", &library, "build"]).await?;
         let set = built.lines().find_map(|l| l.strip_prefix("shard set ")).map(str::to_owned);
         let set = set
