@@ -1,6 +1,6 @@
 //! The state of a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use watershed_protocol::market::{

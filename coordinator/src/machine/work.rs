@@ -282,7 +282,7 @@ impl Run {
     fn sound(&mut self, id: AssignmentId, signer: PublicKey) -> Result<Vec<Effect>, Refusal> {
         let stage = self.stage();
         let work = self.work(id)?;
-        if !work.holders().contains(&signer) {
+        if !work.is_held_by(&signer) {
             return Err(Refusal::NotAllowed(signer));
         }
         if work.sound.contains(&signer) {
