@@ -80,7 +80,8 @@ impl World {
             let earned_msat = earned["total"].as_u64().unwrap_or(0);
             miners.push(Party { name: kind.name, cheat: kind.cheat.map(|c| c.0), earned_msat });
         }
-        let library = self.options.dir.join("library").to_string_lossy().into_owned();
+        let made = self.options.keys_of.as_ref().unwrap_or(&self.options.dir);
+        let library = made.join("library").to_string_lossy().into_owned();
         let percent = replay.to_string();
         let arguments = ["audit", &self.url, "--replay", &percent, "--library", &library, "--device", "cpu"];
         let (audit, sound) = match self.programs.output("watershed-validator", &arguments).await {

@@ -464,7 +464,7 @@ impl World {
             }
             let waiting = closing.is_some_and(|at| at.elapsed() > Duration::from_secs(20));
             if mined.elapsed() > Duration::from_secs(if waiting { 1 } else { 5 }) {
-                let _ = self.mine(if waiting { 3 } else { 1 }).await;
+                let _ = self.mine(if waiting { 10 } else { 1 }).await;
                 mined = Instant::now();
             }
             if began.elapsed() > limit {

@@ -87,8 +87,14 @@ async fn whoever_is_killed_comes_back_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let miners = vec![MinerKind::honest("miner-1", "cpu"), MinerKind::honest("miner-2", "cpu")];
     let mut world = World::start(options(dir.path(), miners), &|_| {}).await.unwrap();
+    // While miners train: a coordinator that is killed just as it locks may lose channels, which takes hundreds of blocks to
+    // sort out. `scripts/soak market` kills at any moment.
+    let training = async |w: &World| {
+        let stage = w.view().await?.round.map(|r| r.stage);
+        Ok(stage.filter(|s| s == "training"))
+    };
+    world.until("the miners train", 120, training).await.unwrap();
     for victim in ["miner-1", "coordinator", "validator-1", "miner-2"] {
-        tokio::time::sleep(Duration::from_secs(2)).await;
         world.end(victim, "KILL").unwrap();
         world.revive(victim).unwrap();
     }
