@@ -53,13 +53,13 @@ pub(super) struct NewArgs {
     #[arg(long, default_value_t = 40)]
     rounds: u32,
     /// AdamW steps of a miner in a round
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 60)]
     inner_steps: u32,
     /// Tokens of a sequence
     #[arg(long, default_value_t = 128)]
     sequence: u32,
     /// Sequences of a step
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 8)]
     batch: u32,
     /// Miners that a round waits for
     #[arg(long, default_value_t = 2)]

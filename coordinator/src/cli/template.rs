@@ -116,7 +116,7 @@ pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
         checks: ChecksSpec {
             replay_steps: 1,
             chunks: 2,
-            score_sequences: (c.batch * c.inner_steps).clamp(1, 8),
+            score_sequences: (c.batch * c.inner_steps).clamp(1, 4),
         },
         reward: RewardSpec {
             per_assignment: c.reward,
