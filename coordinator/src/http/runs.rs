@@ -116,8 +116,15 @@ pub(super) async fn miner<M: Money>(
     let changes = if joined { market.saw(run, key) } else { market.changes() };
     news(&shared, run, changes, after.after, |r| views::miner_version(r, &key)).await?;
     let mut view = shared.office.market.with(run, |r| views::miner(r, &key))?;
-    if shared.office.falsehood == Some(Falsehood::WithholdSecrets) {
-        view.works.iter_mut().for_each(|w| w.verdicts.clear());
+    match shared.office.falsehood {
+        Some(Falsehood::WithholdSecrets) => view.works.iter_mut().for_each(|w| w.verdicts.clear()),
+        Some(Falsehood::EarlyJudged) => {
+            for work in view.works.iter_mut().filter(|w| w.stage == "revealed") {
+                work.verdicts.clear();
+                work.judged = true;
+            }
+        }
+        _ => {}
     }
     json(view)
 }

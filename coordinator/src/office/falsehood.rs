@@ -11,4 +11,6 @@ pub enum Falsehood {
     DropSubmission,
     /// Shows nobody the verdicts, so that miners do not get their secrets from it.
     WithholdSecrets,
+    /// Tells a miner that its round is over as soon as it has shown its work, so that it lets go of its reward.
+    EarlyJudged,
 }

@@ -29,12 +29,19 @@ fn text(path: &Path) -> impl Fn(std::io::Error) -> String {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    put(path, bytes, true)
+}
+
+fn put(path: &Path, bytes: &[u8], sync: bool) -> Result<(), String> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(text(folder))?;
     }
     let partial = path.with_extension("partial");
     let mut file = fs::File::create(&partial).map_err(text(&partial))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(text(&partial))?;
+    file.write_all(bytes).map_err(text(&partial))?;
+    if sync {
+        file.sync_all().map_err(text(&partial))?;
+    }
     fs::rename(&partial, path).map_err(text(path))
 }
 
@@ -132,9 +139,10 @@ impl Keep {
         Ok(bytes.filter(|b| b.len() == 12 * parameters))
     }
 
+    /// Not forced to the disk: its digest is known, so one that a power failure damaged is not used but computed again.
     pub(super) fn keep_state(&self, id: AssignmentId, step: u32, state: &State) -> Result<(), String> {
         let bytes = floats(&[&state.parameters, &state.first, &state.second]);
-        write(&self.work(id).join(format!("state-{step}")), &bytes)
+        put(&self.work(id).join(format!("state-{step}")), &bytes, false)
     }
 
     pub(super) fn drop_state(&self, id: AssignmentId, step: u32) {
@@ -175,6 +183,20 @@ impl Keep {
 
     pub(super) fn submission(&self, id: AssignmentId) -> Result<Option<Vec<u8>>, String> {
         read(&self.work(id).join("submission"))
+    }
+
+    /// Keeps when a task's work was shown, in seconds since 1970; the first time counts.
+    pub(super) fn note_shown(&self, id: AssignmentId, now: u64) -> Result<(), String> {
+        if self.shown(id)?.is_some() {
+            return Ok(());
+        }
+        write(&self.work(id).join("shown"), &now.to_le_bytes())
+    }
+
+    /// When a task's work was shown.
+    pub(super) fn shown(&self, id: AssignmentId) -> Result<Option<u64>, String> {
+        let bytes = read(&self.work(id).join("shown"))?;
+        Ok(bytes.and_then(|b| <[u8; 8]>::try_from(b).ok()).map(u64::from_le_bytes))
     }
 
     /// Removes tasks that are over, and what was carried out of those that nobody continues.

@@ -83,7 +83,13 @@ async fn fetch(client: &Client, run: RunId, store: &Store, id: ShardSetId) -> Re
             "shard" => SetFile::Shard(file.sha256),
             other => return Err(format!("the coordinator names a file of an unknown kind, {other:?}")),
         };
-        let limit = usize::try_from(file.bytes.min(MAX_FILE)).unwrap_or(usize::MAX);
+        if file.bytes > MAX_FILE {
+            return Err(format!(
+                "the coordinator names a file of {} bytes as part of the run's text",
+                file.bytes
+            ));
+        }
+        let limit = usize::try_from(file.bytes).unwrap_or(usize::MAX);
         let bytes = client.download(file.sha256, limit).await.map_err(|e| e.to_string())?;
         install(store, id, role, &bytes).map_err(|e| e.to_string())?;
     }
@@ -130,7 +136,8 @@ async fn open_wallet(home: &Home) -> Result<Wallet, String> {
     }
 }
 
-/// Works for a run until it is over (true) or a stop is asked for (false).
+/// Works for a run until it is over (true) or a stop is asked for (false). `began` is set when everything that is needed for
+/// it is there.
 pub(super) async fn work(
     home: &Home,
     client: &Client,
@@ -138,6 +145,7 @@ pub(super) async fn work(
     args: &RunArgs,
     device: &OpenDevice,
     conduct: Conduct,
+    began: &mut bool,
 ) -> Result<bool, String> {
     let key = home.key()?;
     let info = client.info().await.map_err(|e| e.to_string())?;
@@ -145,7 +153,7 @@ pub(super) async fn work(
     let wallet = open_wallet(home).await?;
     let folder = home.wallet();
     let worked = tokio::select! {
-        worked = worked(home, client, (run, info.node), args, device, (key, conduct), &wallet) => worked,
+        worked = worked(home, client, (run, info.node), args, device, (key, conduct), &wallet, began) => worked,
         () = wallet.run() => Ok(false),
         served = control::serve(&folder, wallet.clone()) => served.map(|()| false).map_err(|e| e.to_string()),
     };
@@ -161,6 +169,7 @@ async fn worked(
     device: &OpenDevice,
     (key, conduct): (SecretKey, Conduct),
     wallet: &Wallet,
+    begun: &mut bool,
 ) -> Result<bool, String> {
     let keep = Keep::new(home.run(run.run));
     let store = Store::new(&keep.library());
@@ -188,6 +197,7 @@ async fn worked(
         prepared = prepared => prepared?,
         () = stop_signal() => return Ok(false),
     };
+    *begun = true;
     eprintln!("this machine trains {speed} tokens per second of this model");
     let config = WalletConfig::load(&home.wallet()).map_err(|e| e.to_string())?;
     let listen =
@@ -252,6 +262,7 @@ async fn turn(
 ) -> Result<bool, String> {
     let mut changes = context.wallet.changes();
     let mut joined: Option<Instant> = None;
+    let mut again = AGAIN;
     let mut said = String::new();
     let stopped = stop_signal();
     tokio::pin!(stopped);
@@ -285,12 +296,20 @@ async fn turn(
             }
         }
         let failed = now.active && now.channel != "ready" && now.channel != "none yet";
-        let due = joined.is_none_or(|at| at.elapsed() > if failed { CHANNEL } else { AGAIN });
+        let due = joined.is_none_or(|at| at.elapsed() > if failed { CHANNEL } else { again });
         if (!now.active || joined.is_none() || failed) && due && !now.ended && now.phase != "closing" {
             match context.say(&Message::Join(tasks.join())).await {
-                Ok(()) => joined = Some(Instant::now()),
+                Ok(()) => (joined, again) = (Some(Instant::now()), AGAIN),
                 Err(e) if e.is_passing() => {}
-                Err(e) => return Err(format!("the coordinator does not take this miner: {e}")),
+                Err(e) => {
+                    let refused = format!("the coordinator does not take this miner: {e}");
+                    if refused != said {
+                        eprintln!("{refused}; asking again every {} s", CHANNEL.as_secs());
+                        said = refused;
+                    }
+                    joined = Some(Instant::now());
+                    again = CHANNEL;
+                }
             }
         }
         tasks.look(&now).await;

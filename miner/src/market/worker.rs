@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use watershed_engine::device::OpenDevice;
 use watershed_engine::train::State;
@@ -12,6 +13,9 @@ use watershed_shards::library::Store;
 
 use super::conduct::{Cheat, Conduct};
 use super::keep::{Finished, Keep};
+
+/// How much work a kill may cost, where the disk has no room for the state after every step.
+const KEEP: Duration = Duration::from_secs(10);
 
 /// What the worker tells while it works.
 pub(super) type Told<'a> = dyn Fn(u32, f32) + Sync + 'a;
@@ -151,7 +155,7 @@ impl Worker {
         told: &Told<'_>,
         stop: &AtomicBool,
     ) -> Result<Option<(Vec<StepClaim>, State)>, String> {
-        let (n, all) = (self.bench.settings().parameters(), self.steps());
+        let all = self.steps();
         let mut assignment = task.assignment.clone();
         let mut steps = all;
         match cheat {
@@ -169,32 +173,28 @@ impl Worker {
         }
         let mut claims = self.keep.steps(task.id)?;
         claims.truncate(steps as usize);
-        // The last state that is kept and whose steps are.
-        let mut state = start.clone();
-        let mut done = 0;
-        for step in (1..=claims.len() as u32).rev() {
-            if let Some(bytes) = self.keep.state(task.id, step, n)? {
-                state = self.state_of(&bytes, start.updates + step)?;
-                done = step;
-                break;
-            }
-        }
+        let (mut state, done) = self.last_kept(task, start, &claims)?;
         claims.truncate(done as usize);
         let (keep, every) = (self.keep.clone(), self.every);
         let mut failed = None;
+        let mut last = (done, Instant::now());
         let mut progress = |step: u32, claim: StepClaim, state: &State| {
+            let taken = step + 1;
             claims.push(claim);
-            told(step + 1, f32::from_bits(claim.loss));
-            let kept =
-                keep.keep_state(task.id, step + 1, state).and_then(|()| keep.keep_steps(task.id, &claims));
-            if !step.is_multiple_of(every) {
-                keep.drop_state(task.id, step);
+            told(taken, f32::from_bits(claim.loss));
+            let enough = taken >= steps || stop.load(Ordering::SeqCst);
+            if enough || taken.is_multiple_of(every) || last.1.elapsed() >= KEEP {
+                let kept =
+                    keep.keep_state(task.id, taken, state).and_then(|()| keep.keep_steps(task.id, &claims));
+                if let Err(e) = kept {
+                    failed = Some(e);
+                    return ControlFlow::Break(());
+                }
+                if !last.0.is_multiple_of(every) {
+                    keep.drop_state(task.id, last.0);
+                }
+                last = (taken, Instant::now());
             }
-            if let Err(e) = kept {
-                failed = Some(e);
-                return ControlFlow::Break(());
-            }
-            let enough = step + 1 >= steps || stop.load(Ordering::SeqCst);
             if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         if done < steps {
@@ -213,13 +213,31 @@ impl Worker {
             }
         }
         // A cheat that took fewer steps claims that the others led nowhere.
-        let last = Digest(state.digest().map_err(text)?.0);
-        while (claims.len() as u32) < all {
-            claims.push(StepClaim { state: last, loss: 1.0f32.to_bits() });
-            // And opens just that when it is asked.
-            self.keep.keep_state(task.id, claims.len() as u32, &state)?;
+        if steps < all {
+            let last = Digest(state.digest().map_err(text)?.0);
+            while (claims.len() as u32) < all {
+                claims.push(StepClaim { state: last, loss: 1.0f32.to_bits() });
+                // And opens just that when it is asked.
+                self.keep.keep_state(task.id, claims.len() as u32, &state)?;
+            }
+            self.keep.keep_steps(task.id, &claims)?;
         }
         Ok(Some((claims, state)))
+    }
+
+    /// The last state that is kept and whole, of those whose steps are in `claims`; how many steps led to it.
+    fn last_kept(&self, task: &Task, start: &State, claims: &[StepClaim]) -> Result<(State, u32), String> {
+        let n = self.bench.settings().parameters();
+        for (at, claim) in claims.iter().enumerate().rev() {
+            let step = at as u32 + 1;
+            if let Some(bytes) = self.keep.state(task.id, step, n)? {
+                let state = self.state_of(&bytes, start.updates + step)?;
+                if Digest(state.digest().map_err(text)?.0) == claim.state {
+                    return Ok((state, step));
+                }
+            }
+        }
+        Ok((start.clone(), 0))
     }
 
     fn state_of(&self, bytes: &[u8], updates: u32) -> Result<State, String> {
@@ -231,15 +249,8 @@ impl Worker {
 
     /// The state after `step` steps of a finished task: kept, or computed again from one that is.
     fn state_after(&mut self, task: &Task, start: &State, step: u32) -> Result<State, String> {
-        let n = self.bench.settings().parameters();
-        let (mut state, mut done) = (start.clone(), 0);
-        for kept in (1..=step).rev() {
-            if let Some(bytes) = self.keep.state(task.id, kept, n)? {
-                state = self.state_of(&bytes, start.updates + kept)?;
-                done = kept;
-                break;
-            }
-        }
+        let claims = self.keep.steps(task.id)?;
+        let (state, done) = self.last_kept(task, start, claims.get(..step as usize).unwrap_or(&claims))?;
         if done == step {
             return Ok(state);
         }

@@ -69,6 +69,7 @@ const GROUPS: &[Group] = &[
     Group { name: "swapped-checkpoint", cheats: &[], validator: None, coordinator: Some("swap-checkpoint") },
     Group { name: "dropped-submission", cheats: &[], validator: None, coordinator: Some("drop-submission") },
     Group { name: "withheld-secrets", cheats: &[], validator: None, coordinator: Some("withhold-secrets") },
+    Group { name: "early-judged", cheats: &[], validator: None, coordinator: Some("early-judged") },
 ];
 
 const REWARD: u64 = 1500;
