@@ -126,6 +126,10 @@ impl Tasks {
         self.collect(work, job).await?;
         let over = work.judged || work.stage == "dropped" || view.ended;
         if over {
+            // That it is over is only said. Whoever checks is still answered, and its verdict waited for.
+            if work.stage == "revealed" && self.may_be_judged(work)? {
+                let _ = self.open(work, job).await;
+            }
             return self.close(work, job).await;
         }
         match work.stage.as_str() {
@@ -415,11 +419,16 @@ impl Tasks {
         Ok(())
     }
 
+    /// Whether verdicts on this task may still come.
+    fn may_be_judged(&self, work: &WorkView) -> Result<bool, String> {
+        let shown = self.context.keep.shown(work.id)?;
+        Ok(shown.is_some_and(|at| now() < patience::until(&self.context.spec.rounds, at)))
+    }
+
     /// Asks validators themselves for verdicts that the coordinator does not show; whether some may still come.
     async fn waits_for_verdicts(&self, work: &WorkView, job: &mut Job) -> Result<bool, String> {
         let spec = &self.context.spec;
-        let Some(shown) = self.context.keep.shown(work.id)? else { return Ok(false) };
-        let in_time = now() < patience::until(&spec.rounds, shown);
+        let in_time = self.may_be_judged(work)?;
         if in_time && job.asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
             return Ok(true);
         }
