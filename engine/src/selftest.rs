@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::ops::autodiff::ExactBlocks;
 use crate::ops::kernels::{AdamwNumbers, ExactKernels, Heads, ProductJob};
-use crate::product::Precision;
+use crate::product::{Causal, Precision};
 
 /// One operation and the digest of its results on this device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,7 +193,7 @@ fn out(t: burn::backend::DispatchTensor) -> Tensor<3> {
 }
 
 fn job(precision: Precision, left_transposed: bool, right_transposed: bool) -> ProductJob {
-    ProductJob { left_transposed, right_transposed, precision }
+    ProductJob { left_transposed, right_transposed, precision, causal: Causal::None }
 }
 
 /// Runs every operation of the contract on `device`.
@@ -251,8 +251,10 @@ fn rows(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
     let (dx, dw) = D::exact_rms_norm_backward(dy.into_dispatch(), x.into_dispatch(), w.into_dispatch(), rms);
     r.record("RMSNorm gradient", vec![out(dx), out(dw)])?;
     let (gu, dh) = (r.input([1, 40, 66], 7), r.input([1, 40, 33], 7));
-    r.record("SwiGLU", vec![out(D::exact_swiglu(gu.clone().into_dispatch()))])?;
-    r.record("SwiGLU gradient", vec![out(D::exact_swiglu_backward(gu.into_dispatch(), dh.into_dispatch()))])
+    let (h, kept) = D::exact_swiglu(gu.clone().into_dispatch());
+    r.record("SwiGLU", vec![out(h)])?;
+    let gradient = D::exact_swiglu_backward(gu.into_dispatch(), kept, dh.into_dispatch());
+    r.record("SwiGLU gradient", vec![out(gradient)])
 }
 
 fn attention(r: &mut Runner<'_>) -> Result<(), SelfTestError> {

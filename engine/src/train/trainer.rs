@@ -7,6 +7,7 @@ use super::{State, TrainError, TrainSettings};
 use crate::model::decoder::to_tensors;
 use crate::model::{Decoder, Layout, Profile, Tokens};
 use crate::ops::host::flush;
+use crate::ops::pool;
 use crate::ops::tensor::{adamw, sum_of_squares};
 
 /// What a step reports.
@@ -169,6 +170,13 @@ impl Trainer {
             return Err(TrainError::Device("no batches to evaluate".to_owned()));
         }
         Ok(losses.iter().fold(0f32, |sum, x| sum + x) / losses.len() as f32)
+    }
+}
+
+impl Drop for Trainer {
+    /// The memory that steps reuse is of no use to anything else.
+    fn drop(&mut self) {
+        pool::clear();
     }
 }
 
