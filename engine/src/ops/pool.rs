@@ -151,7 +151,9 @@ mod tests {
         (0..3)
             .map(|i| {
                 step(&mut trainer, i);
-                trainer.state().unwrap()
+                let state = trainer.state().unwrap();
+                assert_eq!(trainer.digest().unwrap(), state.digest().unwrap());
+                state
             })
             .collect()
     }
