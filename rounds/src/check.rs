@@ -2,7 +2,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use watershed_engine::train::{State, StepRecord, TrainError, inner_steps};
+use watershed_engine::train::{State, StepRecord, TrainError, Trainer, inner_steps};
 use watershed_engine::{moments, pseudo_gradient};
 use watershed_protocol::market::{Assignment, Commitment, Fault, Reveal, TrajectoryHash};
 
@@ -134,7 +134,7 @@ impl Workbench {
         };
         let mut elsewhere = None;
         // Losses are committed to as well: whoever does the whole work again holds them against the validator otherwise.
-        let mut compare = |record: &StepRecord, _: &State| {
+        let mut compare = |record: &StepRecord, _: &Trainer| {
             let step = record.step - base;
             if claim.reveal.steps.get(step as usize) == Some(&step_claim(record)) {
                 return ControlFlow::Continue(());

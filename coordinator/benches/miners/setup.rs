@@ -5,7 +5,7 @@ use std::path::Path;
 
 use watershed_engine::device;
 use watershed_engine::pseudo_gradient::compress;
-use watershed_engine::train::State;
+use watershed_engine::train::{State, Trainer};
 use watershed_protocol::data::{ConsentTier, License, Mixture, Register, Split, WindowSpec};
 use watershed_protocol::market::{
     Assignment, ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec,
@@ -191,7 +191,7 @@ impl Trained {
         let state = State::fresh(initial.clone());
         let start = Digest(state.digest()?.0);
         let mut steps = Vec::new();
-        let mut told = |_: u32, claim: StepClaim, _: &State| {
+        let mut told = |_: u32, claim: StepClaim, _: &Trainer| {
             steps.push(claim);
             ControlFlow::Continue(())
         };

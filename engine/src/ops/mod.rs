@@ -25,6 +25,7 @@ mod cube;
 mod flex;
 pub(crate) mod host;
 pub mod kernels;
+pub(crate) mod pool;
 pub mod tensor;
 
 /// Lanes of the fixed-order sum, on every device.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use watershed_engine::device::OpenDevice;
-use watershed_engine::train::State;
+use watershed_engine::train::{State, Trainer};
 use watershed_protocol::market::{Assignment, Commitment, Opening, Reveal, StepClaim, TrajectoryHash};
 use watershed_protocol::{AssignmentId, Digest, encode};
 use watershed_rounds::{Carried, Workbench, floats_of, open_chunks, sha256};
@@ -67,7 +67,7 @@ impl Worker {
     pub(super) fn speed(&mut self, assignment: &Assignment, clock: &dyn Fn() -> f64) -> Result<u32, String> {
         let state = State::fresh(self.bench.initial());
         let mut ends = Vec::new();
-        let mut told = |step: u32, _: StepClaim, _: &State| {
+        let mut told = |step: u32, _: StepClaim, _: &Trainer| {
             ends.push(clock());
             if step >= 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
@@ -178,14 +178,17 @@ impl Worker {
         let (keep, every) = (self.keep.clone(), self.every);
         let mut failed = None;
         let mut last = (done, Instant::now());
-        let mut progress = |step: u32, claim: StepClaim, state: &State| {
+        let mut progress = |step: u32, claim: StepClaim, trainer: &Trainer| {
             let taken = step + 1;
             claims.push(claim);
             told(taken, f32::from_bits(claim.loss));
             let enough = taken >= steps || stop.load(Ordering::SeqCst);
             if enough || taken.is_multiple_of(every) || last.1.elapsed() >= KEEP {
-                let kept =
-                    keep.keep_state(task.id, taken, state).and_then(|()| keep.keep_steps(task.id, &claims));
+                let kept = trainer
+                    .state()
+                    .map_err(text)
+                    .and_then(|state| keep.keep_state(task.id, taken, &state))
+                    .and_then(|()| keep.keep_steps(task.id, &claims));
                 if let Err(e) = kept {
                     failed = Some(e);
                     return ControlFlow::Break(());
@@ -254,7 +257,7 @@ impl Worker {
         if done == step {
             return Ok(state);
         }
-        let mut until = |at: u32, _: StepClaim, _: &State| {
+        let mut until = |at: u32, _: StepClaim, _: &Trainer| {
             if at + 1 >= step { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         Ok(self.bench.train(&task.assignment, &state, done, &mut until).map_err(text)?.state)

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use watershed_engine::device::{OpenDevice, cpu};
 use watershed_engine::outer::OuterState;
-use watershed_engine::train::State;
+use watershed_engine::train::{State, Trainer};
 use watershed_protocol::data::{ConsentTier, Deposit, License, Manifest, Register, Split, WindowSpec};
 use watershed_protocol::market::{
     Assignment, ChecksSpec, Commitment, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec,
@@ -287,10 +287,10 @@ pub(crate) fn train(
     most: u32,
 ) -> (Vec<StepClaim>, Vec<State>) {
     let (mut claims, mut states) = (Vec::new(), Vec::new());
-    let mut progress = |step: u32, claim: StepClaim, state: &State| {
+    let mut progress = |step: u32, claim: StepClaim, trainer: &Trainer| {
         assert_eq!(step, done + claims.len() as u32);
         claims.push(claim);
-        states.push(state.clone());
+        states.push(trainer.state().unwrap());
         if claims.len() as u32 >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let trajectory = bench.train(assignment, from, done, &mut progress).unwrap();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use watershed_commons::record::RunTold;
-use watershed_engine::train::State;
+use watershed_engine::train::Trainer;
 use watershed_protocol::market::{Commitment, Fault, Outcome, StepClaim, TrajectoryHash};
 use watershed_protocol::{AssignmentId, Digest, PublicKey};
 use watershed_rounds::{Carried, Workbench};
@@ -96,7 +96,7 @@ fn redo(
     let start = before.start(checkpoint).map_err(text)?;
     let begun = Digest(start.digest().map_err(text)?.0);
     let mut claims = Vec::new();
-    let mut told = |_: u32, claim: StepClaim, _: &State| {
+    let mut told = |_: u32, claim: StepClaim, _: &Trainer| {
         claims.push(claim);
         ControlFlow::Continue(())
     };

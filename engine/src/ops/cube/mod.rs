@@ -338,7 +338,7 @@ impl ExactKernels for Cube {
         ds
     }
 
-    fn exact_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn exact_swiglu(gate_up: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let gate_up = into_contiguous(gate_up);
         let [_, rows, width] = dims(&gate_up);
         let out = float(&gate_up, [1, rows, width / 2]);
@@ -350,17 +350,22 @@ impl ExactKernels for Cube {
                 &out.client,
                 count,
                 dim,
-                gate_up.into_tensor_arg(),
+                gate_up.clone().into_tensor_arg(),
                 out.clone().into_tensor_arg(),
                 n,
                 width / 2,
                 ZERO,
             );
         }
-        out
+        // a sigmoid costs less than the memory it would be kept in
+        (out, gate_up)
     }
 
-    fn exact_swiglu_backward(gate_up: FloatTensor<Self>, dh: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn exact_swiglu_backward(
+        gate_up: FloatTensor<Self>,
+        _kept: FloatTensor<Self>,
+        dh: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         let (gate_up, dh) = (into_contiguous(gate_up), into_contiguous(dh));
         let out = float(&gate_up, dims(&gate_up));
         let (n, f) = (dh.shape().num_elements(), dims(&dh)[2]);
