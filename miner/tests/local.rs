@@ -121,7 +121,7 @@ fn a_run_starts_from_the_model_of_another() {
     let model = dir.path().join("a/model");
     let second = run(&model, &[]);
     let loss = |output: &Output| lines(output)[0]["train_loss"].as_f64().unwrap();
-    assert!(loss(&second) < loss(&first) - 0.5, "{} after {}", loss(&second), loss(&first));
+    assert!(loss(&second) < loss(&first) - 0.1, "{} after {}", loss(&second), loss(&first));
     // What the same model is called and how it is split does not matter.
     let (config, flat) = hf::load(&model).unwrap();
     let split = dir.path().join("split");
