@@ -6,18 +6,18 @@ use std::time::Instant;
 
 use thiserror::Error;
 use watershed_engine::device::OpenDevice;
-use watershed_engine::merkle::{self, MerkleError, Section};
+use watershed_engine::merkle::MerkleError;
 use watershed_engine::model::{ConfigError, Layout, ModelConfig, TokenError, Tokens, init};
 use watershed_engine::moments;
 use watershed_engine::outer::{
     OuterError, OuterSpec, OuterState, PseudoGradientSource, Submission, outer_step,
 };
-use watershed_engine::pseudo_gradient;
+use watershed_engine::pseudo_gradient::{self, Decoder, Expected};
 use watershed_engine::train::{State, TrainError, Trainer, inner_steps};
 
 use super::corpus::Corpus;
 use super::report::{Report, RoundReport};
-use super::settings::Settings;
+use super::settings::{Settings, checkpoint_digest};
 use super::store::{Meta, Saved, Store, StoreError};
 use crate::stop::Stop;
 
@@ -60,6 +60,34 @@ struct Worker {
     updates: u32,
 }
 
+/// A pseudo-gradient as others receive it. It stays encoded, so that memory does not grow with the workers.
+#[derive(Clone, Debug)]
+enum Sent {
+    Encoded(Vec<u8>),
+    /// Without compression.
+    Whole(Vec<f32>),
+}
+
+impl Sent {
+    fn source(
+        &self,
+        expected: Expected,
+    ) -> Result<Box<dyn PseudoGradientSource + Sync + '_>, pseudo_gradient::DecodeError> {
+        Ok(match self {
+            Self::Encoded(bytes) => Box::new(Decoder::new(bytes, expected)?),
+            Self::Whole(values) => Box::new(values.as_slice()),
+        })
+    }
+
+    /// Its size on the way, in bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Encoded(bytes) => bytes.len(),
+            Self::Whole(values) => size_of_val(values.as_slice()),
+        }
+    }
+}
+
 /// A worker that was stopped between two inner steps.
 #[derive(Clone, Debug)]
 struct UnderWay {
@@ -78,24 +106,24 @@ pub(crate) struct LocalRun {
     workers: Vec<Worker>,
     rounds_done: u32,
     /// Pseudo-gradients of the round under way.
-    submissions: Vec<Vec<f32>>,
+    submissions: Vec<Sent>,
     losses: Vec<f32>,
-    bytes: Vec<usize>,
     under_way: Option<UnderWay>,
     evaluation: Vec<Tokens>,
 }
 
 impl LocalRun {
-    /// A new run, or the continuation of a saved one.
+    /// A new run from `parameters` (random ones if there are none), or the continuation of a saved one.
     pub(crate) fn new(
         settings: Settings,
+        parameters: Option<Vec<f32>>,
         corpus: Corpus,
         device: &OpenDevice,
         saved: Option<Saved>,
     ) -> Result<Self, RunError> {
         let layout = Layout::new(&settings.model)?;
         let n = layout.total();
-        let parameters = init(&layout, settings.seed);
+        let parameters = parameters.unwrap_or_else(|| init(&layout, settings.seed));
         let blank =
             Worker { error_feedback: vec![0.0; n], first: vec![0.0; n], second: vec![0.0; n], updates: 0 };
         let state = State::fresh(parameters.clone());
@@ -111,7 +139,6 @@ impl LocalRun {
             rounds_done: 0,
             submissions: Vec::new(),
             losses: Vec::new(),
-            bytes: Vec::new(),
             under_way: None,
             evaluation,
         };
@@ -169,8 +196,8 @@ impl LocalRun {
             None => (self.start(index), 0),
         };
         let (round, corpus) = (self.rounds_done, &self.corpus);
-        let first = round * s.inner_steps;
-        let steps = first + taken..first + s.inner_steps;
+        let first = s.first_step(round);
+        let steps = first + taken..first + s.inner_steps.at(round);
         let window = |step: u32| corpus.window(s.seed, index, step, s.batch, s.seq);
         let trajectory = inner_steps(&mut self.trainer, &start, steps, &window, &mut |record, _| {
             report.step(round, index, record.step - first, record.loss);
@@ -206,19 +233,13 @@ impl LocalRun {
         let Some(worker) = self.workers.get_mut(index as usize) else {
             return Err(RunError::Incomplete(format!("worker {index}")));
         };
-        if let Some(top_k) = self.settings.top_k {
-            let encoded = pseudo_gradient::compress(
-                &mut worker.error_feedback,
-                &delta,
-                self.settings.error_decay,
-                top_k,
-            )?;
-            self.bytes.push(encoded.len());
-            let expected = pseudo_gradient::Expected { params: delta.len(), k: top_k };
-            delta = pseudo_gradient::decode_dense(&encoded, expected)?;
-        } else {
-            self.bytes.push(4 * delta.len());
-        }
+        self.submissions.push(match &self.settings.top_k {
+            Some(top_k) => {
+                let (feedback, k) = (&mut worker.error_feedback, top_k.at(self.rounds_done) as usize);
+                Sent::Encoded(pseudo_gradient::compress(feedback, &delta, self.settings.error_decay, k)?)
+            }
+            None => Sent::Whole(delta),
+        });
         if self.settings.carried {
             worker.updates = end.updates;
             (worker.first, worker.second) = if self.settings.eight_bit {
@@ -228,48 +249,44 @@ impl LocalRun {
                 (end.first, end.second)
             };
         }
-        self.submissions.push(delta);
         Ok(())
     }
 
     /// The outer step and what is reported of it.
     fn finish_round(&mut self, started: Instant) -> Result<RoundReport, RunError> {
         let s = &self.settings;
-        let sources: Vec<&[f32]> = self.submissions.iter().map(Vec::as_slice).collect();
+        let k = s.top_k.as_ref().map_or(0, |top_k| top_k.at(self.rounds_done) as usize);
+        let expected = Expected { params: self.layout.total(), k };
+        let sources: Vec<_> =
+            self.submissions.iter().map(|sent| sent.source(expected)).collect::<Result<_, _>>()?;
         let submissions: Vec<Submission<'_>> = sources
             .iter()
             .enumerate()
             .map(|(i, gradient)| {
                 let mut id = [0; 32];
                 id[..8].copy_from_slice(&(i as u64).to_be_bytes());
-                Submission { id, gradient: gradient as &(dyn PseudoGradientSource + Sync) }
+                Submission { id, gradient: gradient.as_ref() }
             })
             .collect();
         let momentum = (s.outer_momentum > 0.0).then_some(s.outer_momentum);
         let (next, _) = outer_step(&self.outer, &submissions, &OuterSpec { rate: s.outer_lr, momentum })?;
+        drop(sources);
         self.outer = next;
-        self.submissions.clear();
+        let bytes: usize = self.submissions.drain(..).map(|sent| sent.size()).sum();
         self.trainer.load(&State::fresh(self.outer.parameters.clone()))?;
         let eval_loss = self.trainer.evaluate(&self.evaluation)?;
         let losses = std::mem::take(&mut self.losses);
-        let bytes = std::mem::take(&mut self.bytes);
+        let steps = s.inner_steps.at(self.rounds_done);
         self.rounds_done += 1;
         Ok(RoundReport {
             round: self.rounds_done,
             train_loss: losses.iter().sum::<f32>() / losses.len().max(1) as f32,
             eval_loss,
-            bytes_per_worker: bytes.iter().sum::<usize>() / bytes.len().max(1),
-            tokens: u64::from(s.workers) * u64::from(s.inner_steps) * (s.batch * s.seq) as u64,
+            bytes_per_worker: bytes / (s.workers as usize).max(1),
+            tokens: u64::from(s.workers) * u64::from(steps) * (s.batch * s.seq) as u64,
             seconds: started.elapsed().as_secs_f64(),
-            checkpoint: self.digest()?,
+            checkpoint: checkpoint_digest(&self.outer.parameters)?,
         })
-    }
-
-    /// Merkle root of the checkpoint's parameters, in hex.
-    fn digest(&self) -> Result<String, RunError> {
-        let sections = vec![Section::new("parameters", self.outer.parameters.len() as u64)];
-        let layout = merkle::Layout::new("checkpoint", sections)?;
-        Ok(merkle::state_digest(&layout, &[&self.outer.parameters])?.to_string())
     }
 
     /// Everything needed to continue.
@@ -281,8 +298,13 @@ impl LocalRun {
             vectors.insert(format!("worker.{i}.first"), w.first.clone());
             vectors.insert(format!("worker.{i}.second"), w.second.clone());
         }
-        for (i, values) in self.submissions.iter().enumerate() {
-            vectors.insert(format!("round.{i}.pseudo_gradient"), values.clone());
+        let mut files = HashMap::new();
+        for (i, sent) in self.submissions.iter().enumerate() {
+            let name = format!("round.{i}.pseudo_gradient");
+            match sent {
+                Sent::Encoded(bytes) => drop(files.insert(name, bytes.clone())),
+                Sent::Whole(values) => drop(vectors.insert(name, values.clone())),
+            }
         }
         if let Some(u) = &self.under_way {
             vectors.insert("under_way.parameters".to_owned(), u.state.parameters.clone());
@@ -295,14 +317,13 @@ impl LocalRun {
             submitted: self.submissions.len() as u32,
             under_way: self.under_way.as_ref().map(|u| (u.worker, u.steps, u.state.updates)),
             losses: self.losses.clone(),
-            bytes: self.bytes.clone(),
             ..Meta::default()
         };
-        Saved { meta, vectors }
+        Saved { meta, vectors, files }
     }
 
     fn restore(&mut self, saved: Saved) -> Result<(), RunError> {
-        let (meta, mut vectors) = (saved.meta, saved.vectors);
+        let Saved { meta, mut vectors, mut files } = saved;
         let total = self.layout.total();
         let mut take = |name: String| match vectors.remove(&name) {
             Some(v) if v.len() == total => Ok(v),
@@ -317,7 +338,11 @@ impl LocalRun {
             w.updates = updates.ok_or_else(|| RunError::Incomplete(format!("updates of worker {i}")))?;
         }
         for i in 0..meta.submitted {
-            self.submissions.push(take(format!("round.{i}.pseudo_gradient"))?);
+            let name = format!("round.{i}.pseudo_gradient");
+            self.submissions.push(match &self.settings.top_k {
+                Some(_) => Sent::Encoded(files.remove(&name).ok_or(RunError::Incomplete(name))?),
+                None => Sent::Whole(take(name)?),
+            });
         }
         if let Some((worker, steps, updates)) = meta.under_way {
             let state = State {
@@ -331,7 +356,6 @@ impl LocalRun {
         self.outer.velocity = vectors.remove("velocity").unwrap_or_default();
         self.rounds_done = meta.rounds;
         self.losses = meta.losses;
-        self.bytes = meta.bytes;
         Ok(())
     }
 }
