@@ -6,8 +6,7 @@ use watershed_payments::escrow::{HoldState, LotState, LotTerms, Terms};
 use watershed_payments::ledger::{Account, Name};
 use watershed_payments::store::SqliteStore;
 use watershed_payments::treasury::{
-    CampaignState, CampaignStatus, ChannelPolicy, LotStatus, Offer, PayoutState, PledgeStatus, Treasury,
-    TreasuryError,
+    CampaignState, CampaignStatus, LotStatus, Offer, PayoutState, PledgeStatus, Treasury, TreasuryError,
 };
 use watershed_payments::wallet::ldk::LdkWallet;
 use watershed_payments::wallet::{Invoice, NodeAddress, Wallet as _};
@@ -144,7 +143,7 @@ impl Money for TreasuryMoney {
 
     async fn channel(&self, node: &str, reward: Msat, lots: usize) -> Result<(), MoneyError> {
         let node: NodeAddress = node.parse().map_err(other)?;
-        self.0.ensure_capacity(&node, reward, lots, &ChannelPolicy::default()).await?;
+        self.0.ensure_capacity(&node, reward, lots).await?;
         Ok(())
     }
 

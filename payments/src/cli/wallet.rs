@@ -29,6 +29,11 @@ pub enum WalletCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Connect to a node, and again whenever it is away
+    Connect {
+        /// As <66 hex digits>@host:port
+        peer: NodeAddress,
+    },
     /// Open a channel; it can be used once its transaction is confirmed, or at once if the peer trusts you
     Open {
         /// As <66 hex digits>@host:port
@@ -104,6 +109,7 @@ pub async fn wallet(place: &Place, command: WalletCommand) -> Outcome {
         WalletCommand::Address => Request::Address,
         WalletCommand::Balance => Request::Balance,
         WalletCommand::Channels { all } => Request::Channels { all },
+        WalletCommand::Connect { peer } => Request::Connect { peer },
         WalletCommand::Open { peer, sats } => Request::Open { peer, sats },
         WalletCommand::Close { peer, force } => Request::Close { peer, force },
         WalletCommand::Receive { amount, memo, expiry, to } => Request::Receive { amount, memo, expiry, to },

@@ -11,8 +11,8 @@ use crate::escrow::{HoldState, LotState};
 use crate::ledger::Account;
 use crate::store::Store;
 use crate::treasury::{
-    Books, CampaignState, CampaignStatus, ChannelPolicy, HoldStatus, LotStatus, Payout, PayoutState,
-    RequestState, Treasury, TreasuryError,
+    Books, CampaignState, CampaignStatus, HoldStatus, LotStatus, Payout, PayoutState, RequestState, Treasury,
+    TreasuryError,
 };
 use crate::wallet::{Channel, Wallet};
 
@@ -85,7 +85,7 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
             ok(&json!({ "channel": name }), vec![line])
         }
         Request::Ensure { peer, amount, htlcs } => {
-            let capacity = treasury.ensure_capacity(&peer, amount, htlcs, &ChannelPolicy::default()).await?;
+            let capacity = treasury.ensure_capacity(&peer, amount, htlcs).await?;
             let line = format!(
                 "{} channels with {}: {} can be held in up to {} lots",
                 capacity.channels, peer.id, capacity.spendable, capacity.free_htlcs
@@ -142,10 +142,7 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
         }
         Request::Campaign { name } => campaign(treasury.campaign(&name)?),
         Request::Pledge { name, sponsor, amount } => {
-            let mut secret = [0; 32];
-            getrandom::fill(&mut secret)
-                .map_err(|e| crate::wallet::WalletError::Task(format!("no random bytes: {e}")))?;
-            let pledge = treasury.pledge(&name, sponsor, amount, secret).await?;
+            let pledge = treasury.pledge_with_random_secret(&name, sponsor, amount).await?;
             ok(&pledge, vec![pledge.invoice.to_string()])
         }
         Request::CancelCampaign { name, reason } => campaign(treasury.cancel_campaign(&name, &reason).await?),

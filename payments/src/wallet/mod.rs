@@ -10,19 +10,24 @@ mod balance;
 mod error;
 mod invoice;
 pub mod ldk;
+mod limits;
+mod policy;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt};
 
-pub use balance::{Balances, Channel, ClosedChannelFunds, HTLCS_PER_CHANNEL, Holdings, MAX_DUST_EXPOSURE};
+pub use balance::{Balances, Channel, ClosedChannelFunds, Holdings};
 pub use error::WalletError;
 pub use invoice::{Expected, Invoice, InvoiceError};
 pub use ldk_node::bitcoin::Network;
 /// A Lightning node, by its compressed public key.
 pub use ldk_node::bitcoin::secp256k1::PublicKey as NodeId;
+pub use limits::Limits;
+pub use policy::ChannelPolicy;
 
 /// A node and where it listens: `<66 hex digits>@host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,38 +120,40 @@ pub enum Incoming {
     Failed,
 }
 
-/// A payment that the node knows of, for `reconcile`.
+/// A payment over Lightning that the node remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodePayment {
-    /// Over Lightning.
-    Lightning {
-        /// Which.
-        hash: PaymentHash,
-        /// Whether we pay.
-        outgoing: bool,
-        /// Its amount, without fee.
-        amount: Msat,
-        /// Kept by forwarding nodes, for payments of ours that succeeded.
-        fee: Msat,
-        /// Whether the outcome is open.
-        pending: bool,
-        /// Whether it succeeded.
-        succeeded: bool,
-    },
-    /// On chain.
-    OnChain {
-        /// Hex, as explorers show it.
-        txid: String,
-        /// Whether we pay.
-        outgoing: bool,
-        /// Its amount, without fee.
-        amount: Msat,
-        /// Paid by us.
-        fee: Msat,
-        /// Whether it is in a block.
-        confirmed: bool,
-    },
+pub struct LightningPayment {
+    /// Which.
+    pub hash: PaymentHash,
+    /// Whether we pay.
+    pub outgoing: bool,
+    /// Its amount, without fee.
+    pub amount: Msat,
+    /// Kept by forwarding nodes, for payments of ours that succeeded.
+    pub fee: Msat,
+    /// Whether the outcome is open.
+    pub pending: bool,
+    /// Whether it succeeded.
+    pub succeeded: bool,
 }
+
+/// A payment on chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainPayment {
+    /// Hex, as explorers show it.
+    pub txid: String,
+    /// Whether we pay.
+    pub outgoing: bool,
+    /// Its amount, without fee.
+    pub amount: Msat,
+    /// Paid by us.
+    pub fee: Msat,
+    /// Whether it is in a block.
+    pub confirmed: bool,
+}
+
+/// Says of an on-chain transaction whether it is known already, so that the node need not show it.
+pub type Known = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What happened at the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,6 +250,9 @@ pub trait Wallet: Send + Sync + 'static {
     /// Which chain.
     fn network(&self) -> Network;
 
+    /// What the node and the network allow.
+    fn limits(&self) -> Limits;
+
     /// Signs with the key that also signs invoices.
     ///
     /// # Errors
@@ -262,7 +272,8 @@ pub trait Wallet: Send + Sync + 'static {
         expiry: Duration,
     ) -> impl Future<Output = Result<Invoice, WalletError>> + Send;
 
-    /// Starts to pay. An error means that nothing was sent, except [`WalletError::AlreadyPaying`].
+    /// Starts to pay. [`WalletError::NotSent`] says that this call sent nothing (an earlier one may have), and
+    /// [`WalletError::AlreadyPaying`] that an earlier one did; after any other error the outcome is unknown.
     fn pay(
         &self,
         invoice: &Invoice,
@@ -287,8 +298,12 @@ pub trait Wallet: Send + Sync + 'static {
         hash: PaymentHash,
     ) -> impl Future<Output = Result<Option<Outgoing>, WalletError>> + Send;
 
-    /// Makes the node forget a payment of ours that cannot be in flight, if no HTLC of it is known. Whether it did.
-    fn forget(&self, hash: PaymentHash) -> impl Future<Output = Result<bool, WalletError>> + Send;
+    /// Makes the node forget payments that cannot be in flight. Those it did forget, or did not know: all of which it has
+    /// no HTLC.
+    fn forget(
+        &self,
+        hashes: Vec<PaymentHash>,
+    ) -> impl Future<Output = Result<Vec<PaymentHash>, WalletError>> + Send;
 
     /// What the node knows of a payment to us; none if it never heard of it.
     fn incoming(
@@ -296,8 +311,17 @@ pub trait Wallet: Send + Sync + 'static {
         hash: PaymentHash,
     ) -> impl Future<Output = Result<Option<Incoming>, WalletError>> + Send;
 
-    /// Everything the node remembers.
-    fn payments(&self) -> impl Future<Output = Result<Vec<NodePayment>, WalletError>> + Send;
+    /// Every payment over Lightning that the node remembers.
+    fn lightning_payments(&self) -> impl Future<Output = Result<Vec<LightningPayment>, WalletError>> + Send;
+
+    /// What payments of ours whose outcome is open sum to.
+    fn in_flight(&self) -> impl Future<Output = Result<Msat, WalletError>> + Send;
+
+    /// The payments on chain that are not `known`.
+    fn chain_payments(
+        &self,
+        known: Known,
+    ) -> impl Future<Output = Result<Vec<ChainPayment>, WalletError>> + Send;
 
     /// The height that the node has seen.
     fn tip(&self) -> impl Future<Output = Result<u32, WalletError>> + Send;

@@ -9,7 +9,7 @@ use ldk_node::payment::{ConfirmationStatus, PaymentDetails, PaymentDirection, Pa
 use ldk_node::{ChannelDetails, LightningBalance, Node, PendingSweepBalance};
 use watershed_protocol::{Msat, PaymentHash, Preimage};
 
-use crate::wallet::{Channel, ClosedChannelFunds, Event, NodePayment};
+use crate::wallet::{ChainPayment, Channel, ClosedChannelFunds, Event, LightningPayment};
 
 pub(super) fn payment(node: &Node, hash: PaymentHash, direction: PaymentDirection) -> Option<PaymentDetails> {
     // LDK Node names a BOLT 11 payment by its hash.
@@ -25,27 +25,32 @@ pub(super) fn preimage_of(payment: &PaymentDetails) -> Option<Preimage> {
     }
 }
 
-pub(super) fn node_payment(payment: &PaymentDetails) -> Option<NodePayment> {
-    let outgoing = payment.direction == PaymentDirection::Outbound;
-    let amount = Msat::new(payment.amount_msat.unwrap_or(0));
-    let fee = Msat::new(payment.fee_paid_msat.unwrap_or(0));
+pub(super) fn lightning_payment(payment: &PaymentDetails) -> Option<LightningPayment> {
     let hash = match &payment.kind {
-        PaymentKind::Onchain { txid, status } => {
-            let confirmed = matches!(status, ConfirmationStatus::Confirmed { .. });
-            return Some(NodePayment::OnChain { txid: txid.to_string(), outgoing, amount, fee, confirmed });
-        }
+        PaymentKind::Onchain { .. } => return None,
         PaymentKind::Bolt11 { hash, .. }
         | PaymentKind::Bolt11Jit { hash, .. }
         | PaymentKind::Spontaneous { hash, .. } => Some(*hash),
         PaymentKind::Bolt12Offer { hash, .. } | PaymentKind::Bolt12Refund { hash, .. } => *hash,
     };
-    Some(NodePayment::Lightning {
+    Some(LightningPayment {
         hash: PaymentHash::from_bytes(hash?.0),
-        outgoing,
-        amount,
-        fee,
+        outgoing: payment.direction == PaymentDirection::Outbound,
+        amount: Msat::new(payment.amount_msat.unwrap_or(0)),
+        fee: Msat::new(payment.fee_paid_msat.unwrap_or(0)),
         pending: payment.status == PaymentStatus::Pending,
         succeeded: payment.status == PaymentStatus::Succeeded,
+    })
+}
+
+pub(super) fn chain_payment(payment: &PaymentDetails) -> Option<ChainPayment> {
+    let PaymentKind::Onchain { txid, status } = &payment.kind else { return None };
+    Some(ChainPayment {
+        txid: txid.to_string(),
+        outgoing: payment.direction == PaymentDirection::Outbound,
+        amount: Msat::new(payment.amount_msat.unwrap_or(0)),
+        fee: Msat::new(payment.fee_paid_msat.unwrap_or(0)),
+        confirmed: matches!(status, ConfirmationStatus::Confirmed { .. }),
     })
 }
 
@@ -91,13 +96,15 @@ pub(super) fn closing_balance(
     })
 }
 
-/// Whether a balance is an HTLC with that hash, in a channel or on the chain.
-pub(super) fn is_htlc_of(balance: &LightningBalance, hash: PaymentHash) -> bool {
+/// The hash of a balance that is an HTLC, in a channel or on the chain.
+pub(super) fn htlc(balance: &LightningBalance) -> Option<PaymentHash> {
     match balance {
         LightningBalance::MaybeTimeoutClaimableHTLC { payment_hash, .. }
         | LightningBalance::MaybePreimageClaimableHTLC { payment_hash, .. }
-        | LightningBalance::ContentiousClaimable { payment_hash, .. } => payment_hash.0 == hash.to_bytes(),
-        _ => false,
+        | LightningBalance::ContentiousClaimable { payment_hash, .. } => {
+            Some(PaymentHash::from_bytes(payment_hash.0))
+        }
+        _ => None,
     }
 }
 
