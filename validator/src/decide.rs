@@ -165,6 +165,7 @@ mod tests {
                 assignment,
                 stage: "revealed".to_owned(),
                 reason: String::new(),
+                holders: Vec::new(),
                 hashed: Vec::new(),
                 lots: [1, 2, 3].map(lot).to_vec(),
                 commitment: None,

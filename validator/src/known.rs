@@ -41,3 +41,28 @@ impl Known {
             .map_err(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use watershed_protocol::SecretKey;
+
+    use super::*;
+    use crate::home::HomeArgs;
+
+    #[test]
+    fn what_was_found_is_known_after_a_restart_and_by_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(&HomeArgs { data: Some(dir.path().to_owned()), json: false }).unwrap();
+        let (run, other) = (RunId::from_bytes([1; 32]), RunId::from_bytes([2; 32]));
+        let miner = SecretKey::from_entropy([3; 32]).unwrap().public();
+        let mut known = Known::open(&home, run);
+        assert_eq!(known.of(&miner), (0, 0));
+        for right in [true, true, false] {
+            known.note(miner, right).unwrap();
+        }
+        assert_eq!(Known::open(&home, run).of(&miner), (2, 1));
+        assert_eq!(Known::open(&home, other).of(&miner), (0, 0));
+        std::fs::write(dir.path().join("known").join(format!("{run}.json")), b"{").unwrap();
+        assert_eq!(Known::open(&home, run).of(&miner), (0, 0), "what cannot be read is forgotten");
+    }
+}

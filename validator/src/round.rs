@@ -35,6 +35,8 @@ pub(crate) struct Looked {
     public: BTreeMap<AssignmentId, FirstLook>,
     opened: BTreeMap<AssignmentId, BTreeMap<PublicKey, Option<Fault>>>,
     over: BTreeSet<AssignmentId>,
+    /// What was said last of a message that was refused.
+    refused: Option<String>,
 }
 
 /// One run.
@@ -76,8 +78,8 @@ impl Session {
         self.key.public()
     }
 
-    /// Says many things, a few at a time.
-    async fn say_all(&self, messages: Vec<Message>) -> Result<(), String> {
+    /// Says many things, a few at a time. What is refused keeps nothing else from being said.
+    async fn say_all(&mut self, messages: Vec<Message>) -> Result<(), String> {
         let mut outcome = Ok(());
         for some in messages.chunks(TOGETHER) {
             let mut all = tokio::task::JoinSet::new();
@@ -87,8 +89,15 @@ impl Session {
             }
             while let Some(done) = all.join_next().await {
                 match done.map_err(|e| e.to_string())? {
-                    Err(e) if !is_past(&e) => outcome = Err(e.to_string()),
-                    _ => {}
+                    Err(e) if is_past(&e) => {}
+                    Err(ClientError::Refused { status, message, .. }) if status < 500 && status != 429 => {
+                        if self.looked.refused.as_ref() != Some(&message) {
+                            eprintln!("the coordinator refuses a message: {message}");
+                        }
+                        self.looked.refused = Some(message);
+                    }
+                    Err(e) => outcome = Err(e.to_string()),
+                    Ok(()) => {}
                 }
             }
         }
@@ -98,14 +107,15 @@ impl Session {
     /// Does what is to be done; whether something is waited for that makes no news. The view was asked for at `asked`.
     pub(crate) async fn look(&mut self, view: &RoundWorkView, asked: u64) -> Result<bool, String> {
         let me = self.me();
-        // The secrets of a task are given out for a run that it belongs to, and for the lots that are ours.
-        let wanted = view.works.iter().filter(|w| w.stage == "hashing" && !w.hashed.contains(&me));
+        let asked_for = |w: &&WorkView| w.holders.contains(&me) && !w.hashed.contains(&me);
+        let wanted = view.works.iter().filter(|w| w.stage == "hashing").filter(asked_for);
         let tiers = self.spec.reward.tiers;
         let hashes = wanted.map(|work| Message::Hashes {
             assignment: work.id,
             hashes: secrets::hashes(&self.seed, work.id, tiers),
         });
-        self.say_all(hashes.collect()).await?;
+        let hashes: Vec<Message> = hashes.collect();
+        self.say_all(hashes).await?;
         let Some(round) = view.round.clone().filter(|r| r.stage == "judging") else { return Ok(false) };
         if self.conduct == Conduct::False(Falsehood::Offline) {
             return Ok(false);

@@ -23,7 +23,10 @@ use crate::spool::Spool;
 use crate::{Outcome as Ended, RunArgs, serve};
 
 /// Wait before something that failed is tried again: at first, and at most.
-const AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
+const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// The same while a run is under way, whose time for verdicts may be short.
+const AGAIN_SOON: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(3)];
 
 /// Between two looks while an answer or another validator is waited for.
 const SOON: Duration = Duration::from_millis(300);
@@ -42,17 +45,21 @@ pub(crate) struct Tally {
 }
 
 /// Says once that something fails, and waits longer each time that it does.
-#[derive(Default)]
 struct Patience {
     failed: u32,
+    waits: [Duration; 2],
 }
 
 impl Patience {
+    fn new(waits: [Duration; 2]) -> Self {
+        Self { failed: 0, waits }
+    }
+
     async fn wait(&mut self, why: &str) {
         if self.failed == 0 {
             eprintln!("{why}; trying again");
         }
-        let [first, most] = AGAIN;
+        let [first, most] = self.waits;
         let wait = first.saturating_mul(1 << self.failed.min(5)).min(most);
         self.failed += 1;
         tokio::time::sleep(wait).await;
@@ -60,7 +67,7 @@ impl Patience {
 
     fn back(&mut self) {
         if std::mem::take(&mut self.failed) > 0 {
-            eprintln!("the coordinator is back");
+            eprintln!("it goes on");
         }
     }
 }
@@ -114,7 +121,7 @@ async fn all_runs(
     key: SecretKey,
     conduct: Conduct,
 ) -> Ended {
-    let (mut said, mut patience) = (false, Patience::default());
+    let (mut said, mut patience) = (false, Patience::new(AGAIN));
     let mut over: BTreeSet<RunId> = BTreeSet::new();
     loop {
         let runs = match client.runs().await {
@@ -208,7 +215,7 @@ fn tally(home: &Home) -> Tally {
 
 /// Stays with a run until it is over.
 async fn validate(mut session: Session) {
-    let (mut version, mut patience) = (u64::MAX, Patience::default());
+    let (mut version, mut patience) = (u64::MAX, Patience::new(AGAIN_SOON));
     loop {
         // What is shown is at least as new as this.
         let asked = now();

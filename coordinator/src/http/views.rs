@@ -102,6 +102,7 @@ pub(super) fn work(run: &Run, id: AssignmentId, work: &Work) -> WorkView {
         assignment: work.assignment.clone(),
         stage: work_stage(&work.stage).to_owned(),
         reason,
+        holders: work.holders.clone(),
         hashed: work.hashes.keys().copied().collect(),
         lots: work.lots.clone(),
         commitment: work.commitment.clone(),

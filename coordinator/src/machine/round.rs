@@ -249,11 +249,11 @@ impl Run {
         if let Some(reason) = self.cancelled.clone() {
             return self.close(FinalState::Cancelled { reason });
         }
-        if self.validators().next().is_none() {
-            return self.close(FinalState::Cancelled { reason: "no validator is left".to_owned() });
-        }
         if self.next_round >= self.spec.rounds.count {
             return self.close(FinalState::Finished);
+        }
+        if self.validators().next().is_none() {
+            return self.close(FinalState::Cancelled { reason: "no validator is left".to_owned() });
         }
         Vec::new()
     }

@@ -105,6 +105,8 @@ pub struct WorkView {
     pub stage: String,
     /// Why it was dropped; else empty.
     pub reason: String,
+    /// Validators that are asked for payment hashes.
+    pub holders: Vec<PublicKey>,
     /// Validators that gave payment hashes.
     pub hashed: Vec<PublicKey>,
     /// Offered lots.
