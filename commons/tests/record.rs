@@ -5,6 +5,8 @@
 mod altered;
 #[path = "record/cast.rs"]
 mod cast;
+#[path = "record/disputes.rs"]
+mod disputes;
 #[path = "record/garbage.rs"]
 mod garbage;
 #[path = "record/money.rs"]

@@ -19,6 +19,8 @@ mod parties;
 mod rng;
 #[path = "schedules/setup.rs"]
 mod setup;
+#[path = "schedules/truth.rs"]
+mod truth;
 #[path = "schedules/world.rs"]
 mod world;
 

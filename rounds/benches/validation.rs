@@ -48,9 +48,16 @@ fn spec(preset: Preset, set: ShardSetId, mixture: Mixture, steps: u32, batch: u3
             lock_seconds: 1,
             train_seconds: 1,
             reveal_seconds: 1,
-            verdict_seconds: 1,
+            verdict_seconds: 60,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 4 },
+        checks: ChecksSpec {
+            replay_steps: 1,
+            chunks: 2,
+            score_sequences: 4,
+            validators: 0,
+            replay_share: BasisPoints::WHOLE,
+            trusted_after: 1,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(1_000_000),
             base: half,
@@ -130,7 +137,7 @@ fn measure(
         start: begun,
         steps: claims,
     };
-    let chunks = [0, bench.chunks() / 2];
+    let chunks = spread(&bench, CHUNKS);
     let opened =
         encode(&open_chunks(&chunks, (&start, &end), (&before, &submission.carried)).unwrap()).unwrap();
     let state = middle.unwrap();
@@ -165,6 +172,36 @@ fn measure(
         share(all),
         submission.encoded.len(),
     );
+    for count in [2, 16, 32, 64] {
+        let chunks = spread(&bench, count);
+        let began = Instant::now();
+        let opened = open_chunks(&chunks, (&start, &end), (&before, &submission.carried)).unwrap();
+        let opened = encode(&opened).unwrap();
+        let opening = began.elapsed().as_secs_f64();
+        let began = Instant::now();
+        let read: OpenedChunks = decode(&opened).unwrap();
+        assert_eq!(bench.check_chunks(&claim, &chunks, &read).unwrap(), Ok(()));
+        let checking = began.elapsed().as_secs_f64();
+        println!(
+            "         {count:>4} of {} chunks: the miner opens them in {:.1} % of the work, a validator checks them in {:.1} %; \
+             {:.1} MB are sent, beside {:.1} MB of state",
+            bench.chunks(),
+            share(opening),
+            share(checking),
+            opened.len() as f64 / 1e6,
+            file.len() as f64 / 1e6,
+        );
+    }
+}
+
+/// Chunks as `run new` has them opened.
+const CHUNKS: u64 = 16;
+
+/// As many chunks, all over the model.
+fn spread(bench: &Workbench, count: u64) -> Vec<u64> {
+    let all = bench.chunks();
+    let count = count.min(all);
+    (0..count).map(|n| n * all / count).collect()
 }
 
 fn main() {
@@ -196,6 +233,21 @@ fn main() {
         println!(
             "{:<10} {:>10.1} % {:>10.1} % {:>10.1} % {:>10.1} %",
             format!("{:.0} %", faked * 100.0),
+            caught(1),
+            caught(2),
+            caught(3),
+            caught(10)
+        );
+    }
+    println!(
+        "\nA miner that alters one chunk of 196 (nano) after honest steps is caught in a round with this probability:"
+    );
+    println!("{:<10} {:>12} {:>12} {:>12} {:>12}", "opened", "1 validator", "2", "3", "2, 5 rounds");
+    for opened in [2.0f64, 16.0, 32.0, 64.0] {
+        let caught = |checks: i32| 100.0 * (1.0 - (1.0 - opened / 196.0).powi(checks));
+        println!(
+            "{:<10} {:>10.1} % {:>10.1} % {:>10.1} % {:>10.1} %",
+            format!("{opened:.0} chunks"),
             caught(1),
             caught(2),
             caught(3),

@@ -29,7 +29,7 @@ pub struct Claim<'a> {
 }
 
 /// A fault, or a problem of our own.
-type Found = Result<Result<(), Fault>, RoundError>;
+pub(crate) type Found = Result<Result<(), Fault>, RoundError>;
 
 const SOUND: Found = Ok(Ok(()));
 
@@ -164,7 +164,7 @@ impl Workbench {
     /// Only for problems of our own.
     pub fn check_chunks(&self, claim: &Claim<'_>, asked: &[u64], opened: &OpenedChunks) -> Found {
         if !asked.iter().copied().eq(opened.chunks.iter().map(|c| c.chunk)) {
-            return Ok(Err(Fault::NoAnswer));
+            return Ok(Err(Fault::OtherAnswer));
         }
         let submitted = match self.decode(claim.encoded) {
             Ok(values) => values,

@@ -2,11 +2,15 @@
 
 mod audit;
 mod conduct;
+mod decide;
 mod home;
 mod judge;
+mod known;
+mod round;
 mod secrets;
 mod serve;
 mod session;
+mod spool;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::data::{Split, WindowSpec};
-use watershed_protocol::market::{Assignment, RunSpec, TermsOffered};
+use watershed_protocol::market::{Assignment, RunSpec, TermsOffered, holders};
 use watershed_protocol::{AssignmentId, PaymentHash, PublicKey};
 
 use super::follow::{sum, total};
@@ -58,7 +58,10 @@ impl RunTold {
             node,
             commitment: None,
             reveal: None,
+            openings: BTreeMap::new(),
+            opened: BTreeMap::new(),
             verdicts: BTreeMap::new(),
+            rulings: BTreeMap::new(),
             receipts: BTreeMap::new(),
             settled: None,
         };
@@ -68,11 +71,11 @@ impl RunTold {
 
     /// Whether lots are the whole reward, in tiers, under secrets of their own.
     fn lots(&self, assignment: &Assignment, lots: &[TermsOffered]) -> Result<(), RecordFault> {
-        let spec = &self.spec;
+        let (spec, holders) = (&self.spec, holders(&self.spec, &self.overruled, assignment));
         let mut tiers: BTreeMap<PublicKey, u32> = BTreeMap::new();
         for lot in lots {
-            if !spec.committee.iter().any(|m| m.key == lot.validator) {
-                return Err(wrong("somebody else than the committee holds a secret"));
+            if !holders.contains(&lot.validator) {
+                return Err(wrong("somebody else than the validators that were drawn holds a secret"));
             }
             let next = tiers.entry(lot.validator).or_default();
             if lot.tier != *next {

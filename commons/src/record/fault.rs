@@ -36,6 +36,14 @@ pub enum RecordFault {
     /// What was shown is not what was committed.
     #[error("the trajectory that was shown is not the one that was committed")]
     Trajectory,
+    /// A request for openings, or an answer, that does not fit.
+    #[error("what {signer} asks for or opens does not fit: {what}")]
+    Opening {
+        /// Whose.
+        signer: PublicKey,
+        /// Why.
+        what: &'static str,
+    },
     /// A verdict that does not fit.
     #[error("the verdict of {validator} does not fit: {what}")]
     Verdict {

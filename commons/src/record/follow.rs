@@ -1,6 +1,6 @@
 //! Entries that a coordinator makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::market::{Entry, FinalState, Outcome, RunSpec, Stepped, TermsOffered};
 use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, RunId, decode};
@@ -31,6 +31,9 @@ impl Runs {
                 self.of(assignment.run)?.assigned(assignment, lots, node)
             }
             Entry::Message { envelope } => self.message(&envelope),
+            Entry::Ruling { assignment, validator, upheld } => {
+                self.with(assignment)?.ruling(assignment, validator, upheld)
+            }
             Entry::Settled { assignment, settled, back } => self.settled(assignment, settled, back),
             Entry::Ended { run, how, pledged, paid, fees, left } => {
                 self.of(run)?.ended(how, (pledged, paid, fees, left))
@@ -59,6 +62,7 @@ impl Runs {
             pledges: BTreeMap::new(),
             checkpoints: Vec::new(),
             works: BTreeMap::new(),
+            overruled: BTreeSet::new(),
             ended: None,
         };
         match self.runs.insert(id, told) {
@@ -125,6 +129,12 @@ impl RunTold {
         let round = round.ok_or(RecordFault::Order("a checkpoint"))?;
         // Of a round that is tried again under its number, only the last attempt can be accepted.
         let of_round = self.works.iter().filter(|(_, w)| w.assignment.round.0 == round && w.is_accepted());
+        let unruled = |w: &Told| w.is_disputed() && w.rulings.len() != w.verdicts.len();
+        if self.works.values().any(|w| w.assignment.round.0 == round && unruled(w)) {
+            return Err(RecordFault::Order(
+                "a checkpoint, before verdicts that contradict each other are ruled on,",
+            ));
+        }
         let accepted: Vec<AssignmentId> = of_round.map(|(id, _)| *id).collect();
         if accepted != stepped.accepted || accepted.len() < self.spec.rounds.min_accepted as usize {
             return Err(RecordFault::Accepted(stepped.round.0));

@@ -1,6 +1,8 @@
 //! What miners and validators said.
 
-use watershed_protocol::market::{Message, Outcome, RunSpec, TrajectoryHash, Verdict};
+use watershed_protocol::market::{
+    Fault, Message, Opened, Opening, Outcome, RunSpec, TrajectoryHash, Verdict,
+};
 use watershed_protocol::{AssignmentId, Envelope, PublicKey, Receipt, SubmissionId};
 
 use super::{RecordFault, RunTold, Runs, Told};
@@ -43,6 +45,14 @@ impl Runs {
                     return Err(RecordFault::Twice(format!("the submission of {id}")));
                 }
                 Ok(())
+            }
+            Message::Open(opening) => {
+                let id = opening.assignment;
+                self.with(id)?.opening(signer, opening)
+            }
+            Message::Opened(opened) => {
+                let id = opened.assignment;
+                self.with(id)?.opened(signer, opened)
             }
             Message::Verdict(verdict) => {
                 let id = verdict.assignment;
@@ -100,11 +110,76 @@ impl RunTold {
         Ok(())
     }
 
+    fn opening(&mut self, signer: PublicKey, opening: Opening) -> Result<(), RecordFault> {
+        let id = opening.assignment;
+        // Whoever has said what it found has nothing more to look at.
+        let late = |_: &Self, w: &Told| w.reveal.is_none() || w.verdicts.contains_key(&signer);
+        self.under_way(id, "a request for openings", late)?;
+        let work = self.works.get(&id).ok_or(RecordFault::NoAssignment(id))?;
+        if !work.lots.iter().any(|l| l.validator == signer) {
+            return Err(RecordFault::Signer(signer));
+        }
+        let wrong = |what| Err(RecordFault::Opening { signer, what });
+        let (checks, steps) = (&self.spec.checks, self.spec.inner.steps);
+        match opening.step {
+            Some(step) if step >= steps => return wrong("there is no such step"),
+            None if !checks.trusts(self.record_of(work.assignment.miner, work.assignment.round)) => {
+                return wrong("nothing of a miner that is not trusted is to be replayed");
+            }
+            _ => {}
+        }
+        if opening.chunks.len() > checks.chunks as usize {
+            return wrong("there are more chunks than are to be opened");
+        }
+        let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
+        match work.openings.insert(signer, opening) {
+            None => Ok(()),
+            Some(_) => Err(RecordFault::Twice(format!("what {signer} asks of {id}"))),
+        }
+    }
+
+    fn opened(&mut self, signer: PublicKey, opened: Opened) -> Result<(), RecordFault> {
+        let (id, validator) = (opened.assignment, opened.validator);
+        let unanswered =
+            |w: &Told| w.verdicts.values().any(|v| v.outcome == Outcome::Rejected(Fault::NoAnswer));
+        self.under_way(id, "an answer", |_, w| unanswered(w))?;
+        let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
+        if work.assignment.miner != signer {
+            return Err(RecordFault::Signer(signer));
+        }
+        let asked = work.openings.get(&validator).map(|asked| asked.step);
+        if asked != Some(opened.step) || opened.step.is_some() != opened.state.is_some() {
+            return Err(RecordFault::Opening { signer, what: "nobody asked for it" });
+        }
+        match work.opened.insert(validator, opened) {
+            None => Ok(()),
+            Some(_) => Err(RecordFault::Twice(format!("the answer to {validator} for {id}"))),
+        }
+    }
+
+    pub(super) fn ruling(
+        &mut self,
+        id: AssignmentId,
+        validator: PublicKey,
+        upheld: bool,
+    ) -> Result<(), RecordFault> {
+        let undisputed = |_: &Self, w: &Told| !w.is_disputed() || !w.verdicts.contains_key(&validator);
+        self.under_way(id, "a ruling", undisputed)?;
+        let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
+        if work.rulings.insert(validator, upheld).is_some() {
+            return Err(RecordFault::Twice(format!("the ruling on the verdict of {validator} on {id}")));
+        }
+        if !upheld {
+            self.overruled.insert(validator);
+        }
+        Ok(())
+    }
+
     fn verdict(&mut self, signer: PublicKey, verdict: Verdict) -> Result<(), RecordFault> {
         let wrong = |what| Err(RecordFault::Verdict { validator: signer, what });
         let id = verdict.assignment;
         // A checkpoint is made of the verdicts before it.
-        self.under_way(id, "a verdict", |_, _| false)?;
+        self.under_way(id, "a verdict", |_, w| !w.rulings.is_empty())?;
         let work = self.works.get(&id).ok_or(RecordFault::NoAssignment(id))?;
         if !work.lots.iter().any(|l| l.validator == signer) {
             return Err(RecordFault::Signer(signer));
@@ -120,6 +195,21 @@ impl RunTold {
         }
         if verdict.score.is_none() && matches!(verdict.outcome, Outcome::Earned { .. }) {
             return wrong("it has no score");
+        }
+        let checks = work.openings.get(&signer).map(|asked| (asked.step, asked.chunks.as_slice()));
+        if checks.unwrap_or_default() != (verdict.step, verdict.chunks.as_slice()) {
+            return wrong("it names other checks than its validator asked for");
+        }
+        match &verdict.outcome {
+            Outcome::Earned { .. } if !work.opened.contains_key(&signer) => {
+                return wrong("it finds right what was not opened to its validator");
+            }
+            Outcome::Rejected(Fault::NoAnswer)
+                if work.openings.keys().all(|asked| work.opened.contains_key(asked)) =>
+            {
+                return wrong("it says that there is no answer, and every request was answered");
+            }
+            _ => {}
         }
         // Whoever finds it right must have seen that it is what was committed.
         if matches!(verdict.outcome, Outcome::Earned { .. })

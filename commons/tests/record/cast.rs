@@ -114,7 +114,14 @@ pub(crate) fn spec() -> RunSpec {
             reveal_seconds: 60,
             verdict_seconds: 60,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 2 },
+        checks: ChecksSpec {
+            replay_steps: 1,
+            chunks: 2,
+            score_sequences: 2,
+            validators: 0,
+            replay_share: BasisPoints::WHOLE,
+            trusted_after: 1,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(REWARD),
             base: half,

@@ -4,7 +4,7 @@ use watershed_commons::record::RecordFault;
 use watershed_protocol::Msat;
 use watershed_protocol::market::{Entry, FinalState};
 
-use crate::cast::{PLEDGED, PLEDGES, REWARD, run, task, validator};
+use crate::cast::{PLEDGED, PLEDGES, REWARD, miner, run, task, validator};
 use crate::story::{Story, Tag, pledge};
 
 fn order(what: &'static str) -> RecordFault {
@@ -21,11 +21,14 @@ fn after(change: impl FnOnce(&mut Story)) -> (Tag, RecordFault) {
 
 #[test]
 fn every_entry_that_is_left_out_is_missed_at_the_next_that_needs_it() {
-    use Tag::{Assigned, Checkpoint, Commit, Ended, Pledge, Receipts, Reveal, Run, Settled, Verdict};
-    let randomness = |v: usize| RecordFault::Verdict {
-        validator: validator(v).public(),
-        what: "its scores are drawn from something else than the submissions of the round",
+    use Tag::{
+        Assigned, Checkpoint, Commit, Ended, Open, Opened, Pledge, Receipts, Reveal, Run, Settled, Verdict,
     };
+    let unseen = |v: usize| RecordFault::Verdict {
+        validator: validator(v).public(),
+        what: "it finds right what was not opened to its validator",
+    };
+    let unasked = |m: usize| RecordFault::Opening { signer: miner(m).public(), what: "nobody asked for it" };
     let not_newest = || RecordFault::Assignment("it does not start from the newest checkpoint".to_owned());
     let continues = || {
         let what = "it continues something else than the newest accepted work of its miner";
@@ -47,9 +50,14 @@ fn every_entry_that_is_left_out_is_missed_at_the_next_that_needs_it() {
             Checkpoint(1) => (Assigned(1, 0), not_newest()),
             Assigned(r, m) => (Commit(r, m), RecordFault::NoAssignment(ids[r as usize][m])),
             Commit(r, m) => (Reveal(r, m), order("a submission")),
-            // Without it the first verdict of the round is drawn from other submissions than were shown.
-            Reveal(r, 0) => (Verdict(r, 0, 0), order("a verdict")),
-            Reveal(r, _) => (Verdict(r, 0, 0), randomness(0)),
+            Reveal(r, m) => (Open(r, m, 0), order("a request for openings")),
+            Open(r, m, v) => (Opened(r, m, v), unasked(m)),
+            // Whoever rejects may do so without an answer.
+            Opened(1, 1, _) => {
+                assert!(found.is_none(), "{tag:?}: {found:?}");
+                continue;
+            }
+            Opened(r, m, v) => (Verdict(r, m, v), unseen(v)),
             // The other validator's verdict is enough for the checkpoint, but not for the fees.
             Verdict(..) => {
                 let (found, wanted) = (Msat::new(80), Msat::new(70));
@@ -66,7 +74,7 @@ fn every_entry_that_is_left_out_is_missed_at_the_next_that_needs_it() {
         missed += 1;
         assert_eq!(found, Some(expected), "without {tag:?}");
     }
-    assert_eq!(missed, 29);
+    assert_eq!(missed, 43);
     // Without both verdicts a submission is not accepted, and nothing continues it.
     let found = after(|story| {
         story.remove(Verdict(0, 1, 0));
@@ -87,7 +95,9 @@ fn every_entry_that_is_left_out_is_missed_at_the_next_that_needs_it() {
 
 #[test]
 fn what_is_told_twice_is_refused_the_second_time() {
-    use Tag::{Assigned, Checkpoint, Commit, Ended, Pledge, Receipts, Reveal, Run, Settled, Verdict};
+    use Tag::{
+        Assigned, Checkpoint, Commit, Ended, Open, Opened, Pledge, Receipts, Reveal, Run, Settled, Verdict,
+    };
     for (tag, entry) in Story::honest().told {
         let mut story = Story::honest();
         let id = |r: u32, m: usize| Story::honest().id(r, m);
@@ -99,6 +109,12 @@ fn what_is_told_twice_is_refused_the_second_time() {
             Assigned(r, m) => RecordFault::Twice(format!("the assignment {}", id(r, m))),
             Commit(r, m) => RecordFault::Twice(format!("the commitment of {}", id(r, m))),
             Reveal(r, m) => RecordFault::Twice(format!("the submission of {}", id(r, m))),
+            Open(r, m, v) => {
+                RecordFault::Twice(format!("what {} asks of {}", validator(v).public(), id(r, m)))
+            }
+            Opened(r, m, v) => {
+                RecordFault::Twice(format!("the answer to {} for {}", validator(v).public(), id(r, m)))
+            }
             Verdict(r, m, v) => {
                 RecordFault::Twice(format!("the verdict of {} on {}", validator(v).public(), id(r, m)))
             }
@@ -237,6 +253,10 @@ fn nothing_is_shown_once_there_is_a_verdict_and_nothing_before_it_was_committed(
             let watershed_protocol::market::Message::Verdict(verdict) = message else { unreachable!() };
             verdict.randomness = randomness;
         });
+        for v in 0..2 {
+            s.remove(Tag::Open(0, 1, v));
+            s.remove(Tag::Opened(0, 1, v));
+        }
         s.move_behind(Tag::Reveal(0, 1), Tag::Verdict(0, 0, 0));
     });
     assert_eq!(found, (Tag::Reveal(0, 1), order("a submission")));

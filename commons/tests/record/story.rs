@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use watershed_commons::record::{RecordFault, Runs};
 use watershed_protocol::market::{
-    Commitment, Entry, Fault, FinalState, Message, Outcome, Reveal, Score, StepClaim, Stepped,
-    TrajectoryHash, Verdict,
+    Commitment, Entry, Fault, FinalState, Message, Opened, Opening, Outcome, Reveal, Score, StepClaim,
+    Stepped, TrajectoryHash, Verdict,
 };
 use watershed_protocol::{
     AssignmentId, Envelope, Msat, PaymentHash, Receipt, RoundNumber, SecretKey, encode,
@@ -25,6 +25,8 @@ pub(crate) enum Tag {
     Assigned(u32, usize),
     Commit(u32, usize),
     Reveal(u32, usize),
+    Open(u32, usize, usize),
+    Opened(u32, usize, usize),
     Verdict(u32, usize, usize),
     Settled(u32, usize),
     Receipts(u32, usize),
@@ -110,6 +112,21 @@ impl Story {
             let (start, steps) = trajectory(round, m);
             let reveal = Reveal { assignment: self.id(round, m), blob: digest("an upload"), start, steps };
             self.told.push((Tag::Reveal(round, m), signed(&Message::Reveal(reveal), &miner(m))));
+        }
+        let each = [(0, 0), (0, 1), (1, 0), (1, 1)];
+        for (m, v) in each {
+            let opening = Opening { assignment: self.id(round, m), step: Some(1), chunks: vec![0] };
+            self.told.push((Tag::Open(round, m, v), signed(&Message::Open(opening), &validator(v))));
+        }
+        for (m, v) in each {
+            let opened = Opened {
+                assignment: self.id(round, m),
+                validator: validator(v).public(),
+                step: Some(1),
+                state: Some(digest("a state")),
+                chunks: digest("chunks"),
+            };
+            self.told.push((Tag::Opened(round, m, v), signed(&Message::Opened(opened), &miner(m))));
         }
         for m in 0..2 {
             for v in 0..2 {
@@ -224,6 +241,11 @@ impl Story {
     /// Tells one more entry directly behind another.
     pub(crate) fn insert_behind(&mut self, behind: Tag, entry: Entry) {
         self.told.insert(self.at(behind) + 1, (Tag::Extra, entry));
+    }
+
+    /// Tells one more entry directly before another.
+    pub(crate) fn insert_before(&mut self, before: Tag, entry: Entry) {
+        self.told.insert(self.at(before), (Tag::Extra, entry));
     }
 
     /// Alters an entry.

@@ -141,7 +141,14 @@ pub(crate) fn spec(
             reveal_seconds: 600,
             verdict_seconds: 600,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 4 },
+        checks: ChecksSpec {
+            replay_steps: 1,
+            chunks: 2,
+            score_sequences: 4,
+            validators: 0,
+            replay_share: BasisPoints::WHOLE,
+            trusted_after: 1,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(1_000_000),
             base: half,

@@ -53,7 +53,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ),
     (
         "[checks]",
-        "# What every validator does with every submission: inner steps it replays, chunks whose compression it does again, and\n# sequences it measures on.",
+        "# What a validator does with a submission: `replay_steps` inner steps in a row, drawn after the commitment, are done again;\n# `chunks` groups of 4096 parameters are compressed again; losses are measured on `score_sequences` of the miner's text and of\n# text that nobody was given. A miner that fakes a share f of its steps is not paid with probability 1-(1-f)^v, v being the\n# validators that check it: `validators` of the committee, drawn anew for every task, or all (0). What a task costs in checks\n# so does not grow with the committee. Of a miner with `trusted_after` submissions accepted and none rejected, a validator\n# replays only `replay_share` of the submissions (basis points; 10000 is all), and opens chunks and measures always: that\n# leaves a cheat that was patient 1-(1-f*share)^v, so lower it only where rewards are small beside a good name.",
     ),
     (
         "[reward]",
@@ -115,8 +115,11 @@ pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
         },
         checks: ChecksSpec {
             replay_steps: 1,
-            chunks: 2,
+            chunks: 16,
             score_sequences: (c.batch * c.inner_steps).clamp(1, 4),
+            validators: 0,
+            replay_share: BasisPoints::WHOLE,
+            trusted_after: 20,
         },
         reward: RewardSpec {
             per_assignment: c.reward,

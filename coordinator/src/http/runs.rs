@@ -98,7 +98,7 @@ pub(super) async fn work<M: Money>(
     let run = run_id(&run)?;
     let id: AssignmentId =
         assignment.parse().map_err(|e| Refuse::bad("bad-id", format!("the assignment: {e}")))?;
-    let found = shared.office.market.with(run, |r| r.works.get(&id).map(|w| views::work(id, w)))?;
+    let found = shared.office.market.with(run, |r| r.works.get(&id).map(|w| views::work(r, id, w)))?;
     found.map(Json).ok_or_else(|| {
         Refuse::missing(format!("there is no assignment {id} in this run, or it is long over"))
     })
@@ -142,7 +142,7 @@ pub(super) async fn files<M: Money>(
 async fn check_uploads<M: Money>(shared: &Shared<M>, message: &Message) -> Result<(), Refuse> {
     let needed = match message {
         Message::Reveal(reveal) => vec![reveal.blob],
-        Message::Opened(opened) => vec![opened.state, opened.chunks],
+        Message::Opened(opened) => opened.state.into_iter().chain([opened.chunks]).collect(),
         _ => Vec::new(),
     };
     for sha256 in needed {

@@ -92,7 +92,7 @@ pub(super) fn view(run: &Run) -> RunView {
     }
 }
 
-pub(super) fn work(id: AssignmentId, work: &Work) -> WorkView {
+pub(super) fn work(run: &Run, id: AssignmentId, work: &Work) -> WorkView {
     let reason = match &work.stage {
         WorkStage::Dropped { reason } => reason.clone(),
         _ => String::new(),
@@ -102,6 +102,7 @@ pub(super) fn work(id: AssignmentId, work: &Work) -> WorkView {
         assignment: work.assignment.clone(),
         stage: work_stage(&work.stage).to_owned(),
         reason,
+        holders: work.holders.clone(),
         hashed: work.hashes.keys().copied().collect(),
         lots: work.lots.clone(),
         commitment: work.commitment.clone(),
@@ -110,6 +111,8 @@ pub(super) fn work(id: AssignmentId, work: &Work) -> WorkView {
         opened: work.opened.values().cloned().collect(),
         sound: work.sound.iter().copied().collect(),
         verdicts: work.verdicts.values().map(|v| text(&v.envelope)).collect(),
+        rulings: work.rulings.iter().map(|(key, upheld)| (*key, *upheld)).collect(),
+        record: run.miners.get(&work.assignment.miner).map_or((0, 0), |m| m.record),
         judged: work.judged,
         accepted: work.judged && work.is_accepted(),
         escrow_open: work.escrow_open,
@@ -133,7 +136,7 @@ pub(super) fn round_work(run: &Run) -> RoundWorkView {
     // Before everybody is bound, nobody is shown what others are bound to.
     let hidden = matches!(run.round.as_ref().map(|r| r.stage), Some(Stage::Locking | Stage::Training));
     let works = run.current().map(|(id, w)| {
-        let view = work(*id, w);
+        let view = work(run, *id, w);
         if hidden { WorkView { commitment: None, ..view } } else { view }
     });
     RoundWorkView {
@@ -181,6 +184,6 @@ pub(super) fn miner(run: &Run, key: &PublicKey) -> MinerView {
         checkpoint: run.checkpoint().map(|c| Stepped { accepted: Vec::new(), ..c.clone() }),
         record: known.map_or((0, 0), |m| m.record),
         last: known.and_then(|m| m.last),
-        works: works.into_iter().map(|(id, w)| work(*id, w)).collect(),
+        works: works.into_iter().map(|(id, w)| work(run, *id, w)).collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! Events that are not about one task alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_payments::escrow::split;
 use watershed_payments::wallet::NodeAddress;
@@ -57,6 +57,7 @@ impl Run {
             phase: if needs_pledges { Phase::Funding } else { Phase::Preparing },
             paused: false,
             cancelled: None,
+            overruled: BTreeSet::new(),
             miners: BTreeMap::new(),
             works: BTreeMap::new(),
             round: None,
@@ -139,6 +140,7 @@ impl Run {
             Event::EscrowEnded { assignment, settled, back } => {
                 self.escrow_ended(*assignment, *settled, *back, now)
             }
+            Event::Ruled { assignment, result } => self.ruled(*assignment, result),
             Event::Advanced { round, result } => {
                 let stepping = |r: &super::Round| r.stage == Stage::Stepping && r.number == *round;
                 if !self.round.as_ref().is_some_and(stepping) {
@@ -161,6 +163,10 @@ impl Run {
     fn retry_step(&mut self) -> Vec<Effect> {
         match &self.round {
             Some(round) if round.stage == Stage::Stepping && self.trouble.take().is_some() => {
+                let rules = self.dispute();
+                if !rules.is_empty() {
+                    return rules;
+                }
                 let accepted = self.current().filter(|(_, w)| w.is_accepted()).map(|(id, _)| *id).collect();
                 vec![Effect::Step { round: round.number, accepted, version: self.version }]
             }

@@ -63,6 +63,13 @@ pub enum Effect {
         /// Whom.
         validator: PublicKey,
     },
+    /// Look again at a submission whose verdicts contradict each other; ends in `Ruled`.
+    Rule {
+        /// Which.
+        assignment: AssignmentId,
+        /// Counts attempts.
+        version: u64,
+    },
     /// Compute the next checkpoint; ends in `Advanced`.
     Step {
         /// Which round.
@@ -98,6 +105,7 @@ impl Effect {
             Self::Withdraw { assignment } => format!("withdraw/{assignment}"),
             Self::Watch { assignment } => format!("watch/{assignment}"),
             Self::Fee { assignment, validator } => format!("fee/{assignment}/{validator}"),
+            Self::Rule { assignment, version } => format!("rule/{assignment}/{version}"),
             Self::Step { round, version, .. } => format!("step/{round}/{version}"),
             Self::Finish => "finish".to_owned(),
         })

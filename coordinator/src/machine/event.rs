@@ -101,6 +101,13 @@ pub enum Event {
         /// Came back.
         back: Msat,
     },
+    /// Verdicts that contradict each other were looked at again.
+    Ruled {
+        /// On which task.
+        assignment: AssignmentId,
+        /// Whose verdict holds and whose does not; all of them.
+        result: Result<Vec<(PublicKey, bool)>, String>,
+    },
     /// The outer step.
     Advanced {
         /// Which round.

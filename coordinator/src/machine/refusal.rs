@@ -30,6 +30,15 @@ pub enum Refusal {
         /// What was tried.
         what: &'static str,
     },
+    /// After its part of the time.
+    #[error("{0} came too late")]
+    Late(&'static str),
+    /// Before its part of the time.
+    #[error("{0} came too early")]
+    Early(&'static str),
+    /// A verdict that does not follow from what its validator asked for and was answered.
+    #[error("the verdict does not fit what was asked for and answered: {0}")]
+    Unfounded(&'static str),
     /// Not the right time for a run.
     #[error("the run is {phase}; {what} is not possible now")]
     Phase {
@@ -72,6 +81,9 @@ impl Refusal {
             Self::NotJoined(_) => "not-joined",
             Self::NoAssignment(_) => "no-assignment",
             Self::Stage { .. } => "wrong-stage",
+            Self::Late(_) => "too-late",
+            Self::Early(_) => "too-early",
+            Self::Unfounded(_) => "unfounded",
             Self::Phase { .. } => "wrong-phase",
             Self::Changed(_) => "changed",
             Self::Count { .. } => "wrong-count",

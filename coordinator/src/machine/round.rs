@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::data::{Split, WindowSpec};
-use watershed_protocol::market::{Assignment, FinalState, Stepped};
+use watershed_protocol::market::{Assignment, FinalState, Stepped, holders};
 use watershed_protocol::{AssignmentId, Msat, PublicKey, RoundNumber};
 
 use super::{Effect, Miner, Phase, Refusal, Round, Run, Stage, Work, WorkStage};
@@ -87,6 +87,7 @@ impl Run {
             };
             let id = assignment.id()?;
             let work = Work {
+                holders: holders(&self.spec, &self.overruled, &assignment),
                 assignment,
                 stage: WorkStage::Hashing,
                 version: self.version,
@@ -98,6 +99,7 @@ impl Run {
                 opened: BTreeMap::new(),
                 sound: BTreeSet::new(),
                 verdicts: BTreeMap::new(),
+                rulings: BTreeMap::new(),
                 judged: false,
                 escrow_open: false,
                 ended: None,
@@ -180,7 +182,8 @@ impl Run {
                 // Nobody is left: a round in which nobody was even paid does not count.
                 effects.extend(self.end_round(round.stage != Stage::Locking));
             } else if stage == Stage::Stepping {
-                effects.extend(self.step());
+                let rules = self.dispute();
+                effects.extend(if rules.is_empty() { self.step() } else { rules });
             }
         }
         effects
@@ -194,7 +197,7 @@ impl Run {
     }
 
     /// Asks for the outer step, or ends the round without one.
-    fn step(&mut self) -> Vec<Effect> {
+    pub(super) fn step(&mut self) -> Vec<Effect> {
         let accepted: Vec<AssignmentId> =
             self.current().filter(|(_, w)| w.is_accepted()).map(|(id, _)| *id).collect();
         match &self.round {
@@ -230,7 +233,7 @@ impl Run {
             if work.is_accepted() {
                 miner.record.0 += 1;
                 self.totals.accepted += 1;
-            } else if work.commitment.is_some() && !work.verdicts.is_empty() {
+            } else if work.commitment.is_some() && !work.verdicts.is_empty() && !work.is_sound() {
                 miner.record.1 += 1;
                 self.totals.rejected += 1;
             }
@@ -248,6 +251,9 @@ impl Run {
         }
         if self.next_round >= self.spec.rounds.count {
             return self.close(FinalState::Finished);
+        }
+        if self.validators().next().is_none() {
+            return self.close(FinalState::Cancelled { reason: "no validator is left".to_owned() });
         }
         Vec::new()
     }

@@ -145,6 +145,8 @@ pub struct Work {
     pub stage: WorkStage,
     /// Changes with every event that concerns it.
     pub version: u64,
+    /// Validators that are asked for payment hashes.
+    pub holders: Vec<PublicKey>,
     /// Payment hashes by validator.
     pub hashes: BTreeMap<PublicKey, Vec<PaymentHash>>,
     /// Offered lots.
@@ -161,6 +163,8 @@ pub struct Work {
     pub sound: BTreeSet<PublicKey>,
     /// What validators found.
     pub verdicts: BTreeMap<PublicKey, VerdictKept>,
+    /// Whose verdict was looked at again, and whether it holds.
+    pub rulings: BTreeMap<PublicKey, bool>,
     /// Whether no further verdict is taken.
     pub judged: bool,
     /// Whether the escrow was paid and has not ended.
@@ -172,12 +176,6 @@ pub struct Work {
 }
 
 impl Work {
-    /// Whether it is counted in: somebody says that it is right and nobody that it is wrong.
-    pub fn is_accepted(&self) -> bool {
-        let earned = |v: &VerdictKept| matches!(v.outcome, Outcome::Earned { .. });
-        self.stage == WorkStage::Revealed && !self.verdicts.is_empty() && self.verdicts.values().all(earned)
-    }
-
     /// Whether a validator holds secrets of its lots.
     pub fn is_held_by(&self, validator: &PublicKey) -> bool {
         self.lots.iter().any(|l| l.validator == *validator)
@@ -222,6 +220,8 @@ pub struct Run {
     pub paused: bool,
     /// Whether it ends with this round, and why.
     pub cancelled: Option<String>,
+    /// Validators whose verdict did not hold: they have no lots any more.
+    pub overruled: BTreeSet<PublicKey>,
     /// Everybody who joined.
     pub miners: BTreeMap<PublicKey, Miner>,
     /// Tasks of this round, and those before that are still needed.

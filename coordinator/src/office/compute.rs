@@ -61,7 +61,7 @@ impl Computer {
         Ok(bench)
     }
 
-    async fn with<T: Send + 'static>(
+    pub(super) async fn with<T: Send + 'static>(
         &self,
         run: RunId,
         spec: &RunSpec,

@@ -4,6 +4,7 @@ mod compute;
 mod falsehood;
 mod money;
 mod record;
+mod rule;
 mod treasury;
 
 use std::sync::Arc;
@@ -173,6 +174,11 @@ impl<M: Money> Office<M> {
             Effect::Fee { assignment, validator } => {
                 self.money.fee(run, &spec, *assignment, *validator).await?;
                 None
+            }
+            Effect::Rule { assignment, .. } => {
+                let result = self.rule(run, *assignment).await;
+                let result = result.map_err(|e| format!("the ruling on {assignment} failed: {e}"));
+                Some(Event::Ruled { assignment: *assignment, result })
             }
             Effect::Step { round, accepted, .. } => {
                 let stepped = self.step(run, *round, accepted).await;

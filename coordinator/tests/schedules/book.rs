@@ -153,6 +153,15 @@ impl Book {
                 self.fees.insert((*assignment, *validator));
                 return Done::Quiet;
             }
+            Effect::Rule { assignment, .. } => {
+                let work = &run.works[assignment];
+                let rulings = || {
+                    let each = work.verdicts.iter();
+                    each.map(|(v, kept)| (*v, crate::truth::holds(*assignment, work, kept))).collect()
+                };
+                let result = luck(rng, fair, 80).map(|()| rulings());
+                return Done::Event(Box::new(Event::Ruled { assignment: *assignment, result }));
+            }
             Effect::Step { round, accepted, .. } => {
                 let result = luck(rng, fair, 70).map(|()| stepped(run, round + 1, accepted.clone()));
                 return Done::Event(Box::new(Event::Advanced { round: *round, result }));

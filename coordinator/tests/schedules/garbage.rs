@@ -36,13 +36,13 @@ impl World {
             }
             5 => {
                 let chunks = (0..count).collect();
-                Message::Open(Opening { assignment, step: self.rng.small(0, 4), chunks })
+                Message::Open(Opening { assignment, step: Some(self.rng.small(0, 4)), chunks })
             }
             6 => Message::Opened(Opened {
                 assignment,
                 validator: other,
-                step: self.rng.small(0, 4),
-                state: some,
+                step: Some(self.rng.small(0, 4)),
+                state: Some(some),
                 chunks: some,
             }),
             7 => {

@@ -104,7 +104,14 @@ pub(crate) fn spec(rng: &mut Rng, kind: Kind) -> RunSpec {
             reveal_seconds: 400,
             verdict_seconds: 600,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 1 },
+        checks: ChecksSpec {
+            replay_steps: 1,
+            chunks: 2,
+            score_sequences: 1,
+            validators: rng.small(0, 2),
+            replay_share: BasisPoints::try_from(if rng.chance(30) { 5_000 } else { 10_000 }).unwrap(),
+            trusted_after: 1,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(rng.between(1_000, 9_999)),
             base: share,

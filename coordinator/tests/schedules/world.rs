@@ -87,6 +87,7 @@ impl World {
             heard: BTreeMap::new(),
             sent: Vec::new(),
         };
+        world.checks.liars = world.parties.iter().filter_map(Party::is_liar).collect();
         world.checks.effects(&effects);
         world.call_for(effects);
         for index in 0..world.parties.len() {

@@ -107,6 +107,11 @@ impl Worker {
                 *p = theta - 10.0 * (theta - *p);
             }
         }
+        if cheat == Some(Cheat::PoisonedChunk) {
+            for (p, theta) in submitted.parameters.iter_mut().zip(&task.checkpoint).take(4096) {
+                *p = theta - 30.0 * (*p - theta);
+            }
+        }
         if cheat.is_some() {
             // A cheat gets right what costs nothing.
             submitted.updates = start.updates + self.steps();
@@ -161,7 +166,7 @@ impl Worker {
         match cheat {
             Some(Cheat::Zero) => steps = 0,
             Some(Cheat::Random | Cheat::Copied) => steps = 0,
-            Some(Cheat::SkippedSteps) => steps = all.div_ceil(2),
+            Some(Cheat::SkippedSteps | Cheat::SelectiveOpening) => steps = all.div_ceil(2),
             Some(Cheat::WrongShard) => assignment.window.first += 1_000,
             Some(Cheat::LowPrecision) => {
                 let mut spec = self.bench.settings().spec.clone();
@@ -269,11 +274,13 @@ impl Worker {
         let n = self.bench.settings().parameters();
         let after = self.keep.carried(task.id, n)?.ok_or("what was carried out of this task is lost")?;
         let start = before.start(&task.checkpoint).map_err(text)?;
-        let state = if asked.step == 0 {
-            before.moments.clone()
-        } else {
-            let state = self.state_after(task, &start, asked.step)?;
-            watershed_rounds::floats(&[&state.parameters, &state.first, &state.second])
+        let state = match asked.step {
+            None => Vec::new(),
+            Some(0) => before.moments.clone(),
+            Some(step) => {
+                let state = self.state_after(task, &start, step)?;
+                watershed_rounds::floats(&[&state.parameters, &state.first, &state.second])
+            }
         };
         let end = self.state_after(task, &start, self.steps())?;
         let chunks = open_chunks(&asked.chunks, (&start, &end), (&before, &after)).map_err(text)?;

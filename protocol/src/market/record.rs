@@ -73,7 +73,16 @@ pub enum Entry {
         /// The miner's Lightning node, whose key signs receipts: x-only.
         node: crate::key::PublicKey,
     },
-    /// A commitment, a reveal, a verdict or receipts, as they were sent.
+    /// What the coordinator found when it looked at a verdict that others contradict.
+    Ruling {
+        /// The task.
+        assignment: AssignmentId,
+        /// Whose verdict.
+        validator: crate::key::PublicKey,
+        /// Whether it holds. A validator whose verdict does not has no lots any more.
+        upheld: bool,
+    },
+    /// A commitment, a reveal, what was asked and opened, a verdict or receipts, as they were sent.
     Message {
         /// A signed `Message`.
         envelope: Envelope,

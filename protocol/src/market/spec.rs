@@ -137,6 +137,19 @@ pub struct ChecksSpec {
     pub chunks: u32,
     /// Sequences of each of the two windows that it scores on.
     pub score_sequences: u32,
+    /// Members of the committee that hold the secrets of an assignment, and so check it; 0 for all.
+    pub validators: u32,
+    /// Share of the submissions of trusted miners of which a validator replays steps.
+    pub replay_share: BasisPoints,
+    /// Accepted submissions, with none rejected, that make a miner a trusted one.
+    pub trusted_after: u32,
+}
+
+impl ChecksSpec {
+    /// Whether a miner with so many submissions accepted and rejected may have part of its work taken without replay.
+    pub fn trusts(&self, (accepted, rejected): (u32, u32)) -> bool {
+        self.replay_share != BasisPoints::WHOLE && rejected == 0 && accepted >= self.trusted_after
+    }
 }
 
 /// What is paid.
@@ -272,10 +285,11 @@ impl RunSpec {
             ("rounds.lock_seconds", r.lock_seconds),
             ("rounds.train_seconds", r.train_seconds),
             ("rounds.reveal_seconds", r.reveal_seconds),
-            ("rounds.verdict_seconds", r.verdict_seconds),
         ] {
             range(field, &seconds, (1..=604_800).contains(&seconds), "1 to 604800 (a week)")?;
         }
+        let verdict = (6..=604_800).contains(&r.verdict_seconds);
+        range("rounds.verdict_seconds", &r.verdict_seconds, verdict, "6 to 604800 (a week)")?;
         let steps = r.count.checked_mul(i.steps).is_some();
         range("rounds.count", &r.count, steps, "such that rounds times inner.steps is below 2^32")?;
         let c = &self.checks;
@@ -290,6 +304,7 @@ impl RunSpec {
             score,
             "1 to inner.steps * inner.batch, at most 4096",
         )?;
+        range("checks.trusted_after", &c.trusted_after, c.trusted_after >= 1, "1 or more")?;
         range(
             "compression.top_k",
             &self.compression.top_k,

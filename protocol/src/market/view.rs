@@ -105,6 +105,8 @@ pub struct WorkView {
     pub stage: String,
     /// Why it was dropped; else empty.
     pub reason: String,
+    /// Validators that are asked for payment hashes.
+    pub holders: Vec<PublicKey>,
     /// Validators that gave payment hashes.
     pub hashed: Vec<PublicKey>,
     /// Offered lots.
@@ -121,6 +123,10 @@ pub struct WorkView {
     pub sound: Vec<PublicKey>,
     /// Signed verdicts.
     pub verdicts: Vec<String>,
+    /// Verdicts that were looked at again because they contradict each other, and whether they hold.
+    pub rulings: Vec<(PublicKey, bool)>,
+    /// Submissions of its miner that were accepted and rejected before.
+    pub record: (u32, u32),
     /// Whether no further verdict is taken.
     pub judged: bool,
     /// Whether the submission went into the checkpoint.

@@ -146,7 +146,14 @@ fn spec(shards: ShardSetId) -> RunSpec {
             reveal_seconds: 60,
             verdict_seconds: 60,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 4 },
+        checks: ChecksSpec {
+            replay_steps: 1,
+            chunks: 2,
+            score_sequences: 4,
+            validators: 0,
+            replay_share: BasisPoints::WHOLE,
+            trusted_after: 1,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(63_000),
             base: half,

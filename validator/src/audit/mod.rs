@@ -4,6 +4,7 @@
 mod place;
 mod recompute;
 mod replay;
+mod rulings;
 
 use std::path::{Path, PathBuf};
 
@@ -118,7 +119,7 @@ pub(crate) fn audit(args: &AuditArgs) -> Result<(), String> {
     if args.json {
         let value = serde_json::json!({
             "sound": true, "entries": size, "runs": runs.runs.len(), "checkpoints": done.checkpoints,
-            "verdicts": done.verdicts, "replayed": done.replayed, "unrecorded_msat": unrecorded,
+            "verdicts": done.verdicts, "rulings": done.rulings, "replayed": done.replayed, "unrecorded_msat": unrecorded,
         });
         println!("{value}");
         return Ok(());
@@ -126,11 +127,17 @@ pub(crate) fn audit(args: &AuditArgs) -> Result<(), String> {
     if unrecorded > 0 {
         println!("{unrecorded} msat were paid by verdicts that came too late for the record");
     }
+    for (validator, run) in
+        runs.runs.iter().flat_map(|(run, told)| told.overruled.iter().map(move |v| (v, run)))
+    {
+        println!("a false verdict was signed by {validator} in run {run}, and was overruled");
+    }
     println!(
-        "sound: {size} entries, {} runs; computed again: {} checkpoints, {} verdicts, {} assignments in full",
+        "sound: {size} entries, {} runs; computed again: {} checkpoints, {} verdicts, {} rulings, {} assignments in full",
         runs.runs.len(),
         done.checkpoints,
         done.verdicts,
+        done.rulings,
         done.replayed
     );
     Ok(())

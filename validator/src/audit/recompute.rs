@@ -6,12 +6,13 @@ use watershed_commons::record::{RunTold, Told};
 use watershed_engine::device::OpenDevice;
 use watershed_engine::outer::OuterState;
 use watershed_protocol::market::{Commitment, Outcome, Stepped};
-use watershed_protocol::{AssignmentId, Digest, RunId};
+use watershed_protocol::{AssignmentId, Digest, PublicKey, RunId};
 use watershed_rounds::{OuterResult, Workbench, floats, sha256};
 use watershed_shards::library::Store;
 
 use super::place::Place;
 use super::replay::Chains;
+use super::rulings;
 use crate::judge::{self, FirstLook, Submitted};
 
 /// How much was computed again.
@@ -19,6 +20,7 @@ use crate::judge::{self, FirstLook, Submitted};
 pub(super) struct Recomputed {
     pub(super) checkpoints: u32,
     pub(super) verdicts: u32,
+    pub(super) rulings: u32,
     pub(super) replayed: u32,
 }
 
@@ -95,6 +97,7 @@ impl Recomputed {
             }
             eprintln!("run {run}: round {} is computed again", round + 1);
             self.verdicts(&mut bench, told, &shown, &now.state.parameters)?;
+            self.rulings += rulings::check(&mut bench, told, &shown, &now.state.parameters, place)?;
             self.replayed += chains.round(&mut bench, told, &shown, &now.state.parameters)?;
             if let Some(next) = checkpoints.next_if(|c| c.round.0 == round + 1) {
                 let accepted: Vec<_> = shown
@@ -135,9 +138,17 @@ impl Recomputed {
             works.values().flat_map(|w| w.verdicts.values()).map(|v| v.randomness).next();
         let Some(randomness) = randomness else { return Ok(()) };
         let looks = judge::first_look(bench, shown, checkpoint, randomness)?;
-        let shares = judge::earned(bench, &looks);
-        for (id, work) in works {
-            for (validator, verdict) in &work.verdicts {
+        // Each validator measures what it holds lots of against one another.
+        let held = |by: &PublicKey| {
+            let held = looks.iter().filter(|(id, _)| works[*id].lots.iter().any(|l| l.validator == *by));
+            judge::earned(bench, held.map(|(id, look)| (*id, look)))
+        };
+        let validators = told.spec.committee.iter().map(|m| m.key);
+        let shares: BTreeMap<PublicKey, _> = validators.map(|by| (by, held(&by))).collect();
+        for (id, work) in works.clone() {
+            // Of what was overruled it is known that it is false, and whose it is.
+            let standing = work.verdicts.iter().filter(|(v, _)| work.rulings.get(*v) != Some(&false));
+            for (validator, verdict) in standing {
                 let wrong = |what: String| {
                     Err(format!("the verdict on {id} is false: {what}; signed by {validator}"))
                 };
@@ -147,7 +158,7 @@ impl Recomputed {
                         if verdict.score != Some(*score) {
                             return wrong("the losses are other ones".to_owned());
                         }
-                        let earned = shares.get(&id).copied().unwrap_or(0);
+                        let earned = shares.get(validator).and_then(|s| s.get(&id)).copied().unwrap_or(0);
                         if *share != earned {
                             return wrong(format!("{share} parts were given, {earned} are earned"));
                         }

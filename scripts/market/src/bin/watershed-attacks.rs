@@ -63,6 +63,18 @@ const GROUPS: &[Group] = &[
         validator: None,
         coordinator: None,
     },
+    Group {
+        name: "hidden-work",
+        cheats: &[("selective-opening", 0), ("poisoned-chunk", 0)],
+        validator: None,
+        coordinator: None,
+    },
+    Group {
+        name: "colluding-validator",
+        cheats: &[("zero", 0)],
+        validator: Some("colluding"),
+        coordinator: None,
+    },
     Group { name: "lazy-validator", cheats: &[("zero", 0)], validator: Some("lazy"), coordinator: None },
     Group { name: "lying-validator", cheats: &[], validator: Some("lying"), coordinator: None },
     Group { name: "offline-validator", cheats: &[], validator: Some("offline"), coordinator: None },
