@@ -4,7 +4,7 @@
 use watershed_coordinator::machine::{Run, Stage, Work, WorkStage};
 use watershed_payments::escrow::earned;
 use watershed_protocol::market::{
-    Commitment, Fault, Join, Message, Opened, Opening, Outcome, Reveal, StepClaim, TrajectoryHash, Verdict,
+    Commitment, Fault, Join, Message, Opened, Opening, Outcome, Reveal, Score, StepClaim, TrajectoryHash, Verdict,
 };
 use watershed_protocol::{AssignmentId, Digest, Msat, PaymentHash, Preimage, PublicKey, RunId, SubmissionId};
 
@@ -81,10 +81,11 @@ impl Party {
 pub(crate) fn commitment(assignment: AssignmentId, salt: u8) -> Commitment {
     let mut bytes = assignment.to_bytes();
     bytes[0] ^= salt;
+    let shown = reveal(assignment);
     Commitment {
         assignment,
         submission: SubmissionId::from_bytes(bytes),
-        trajectory: TrajectoryHash(Digest([1; 32])),
+        trajectory: TrajectoryHash::of(shown.start, &shown.steps),
         error_feedback: Digest([2; 32]),
         moments: Digest([3; 32]),
         updates: 2,
@@ -284,7 +285,7 @@ fn verdict(
         randomness: if wrong && rng.chance(50) { Digest([0; 32]) } else { run.randomness()? },
         step: None,
         chunks: Vec::new(),
-        score: None,
+        score: Some(Score { own_before: 2, own_after: 1, unseen_before: 2, unseen_after: 1 }),
         outcome,
     }))
 }
