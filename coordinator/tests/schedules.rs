@@ -7,10 +7,16 @@
 mod book;
 #[path = "schedules/checks.rs"]
 mod checks;
+#[path = "schedules/choice.rs"]
+mod choice;
 #[path = "schedules/garbage.rs"]
 mod garbage;
+#[path = "schedules/journal.rs"]
+mod journal;
 #[path = "schedules/limits.rs"]
 mod limits;
+#[path = "schedules/office.rs"]
+mod office;
 #[path = "schedules/operator.rs"]
 mod operator;
 #[path = "schedules/parties.rs"]
@@ -24,6 +30,7 @@ mod truth;
 #[path = "schedules/world.rs"]
 mod world;
 
+use watershed_protocol::market::FinalState;
 use world::World;
 
 /// What sort of world a seed makes; `seed % 5`.
@@ -61,14 +68,19 @@ fn play(kind: Kind) {
         Some(seed) => vec![seed].into_iter().filter(|s| s % 5 == kind as u64).collect(),
         None => seeds.collect(),
     };
-    let (mut events, mut finished) = (0, 0);
+    let (mut events, mut finished, mut exhausted) = (0, 0, 0);
     for seed in &seeds {
         let _named = Named(*seed);
-        let (taken, as_planned) = World::new(*seed, kind, only.is_some()).play();
+        let (taken, how) = World::new(*seed, kind, only.is_some()).play();
         events += taken;
-        finished += usize::from(as_planned);
+        finished += usize::from(how == FinalState::Finished);
+        exhausted += usize::from(how == FinalState::Exhausted);
     }
-    println!("{kind:?}: {} schedules, {events} events, {finished} runs with all rounds", seeds.len());
+    println!(
+        "{kind:?}: {} schedules, {events} events, {finished} runs with all rounds, {exhausted} without money for more",
+        seeds.len()
+    );
+    assert!(kind != Kind::Funded || only.is_some() || exhausted > 0, "no schedule runs out of money");
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub struct RunTold {
     pub works: BTreeMap<AssignmentId, Told>,
     /// Validators whose verdict did not hold: they have no lots any more.
     pub overruled: BTreeSet<PublicKey>,
+    /// Paid for tasks that never began.
+    pub leaked: BTreeMap<AssignmentId, Msat>,
     /// How it ended.
     pub ended: Option<FinalState>,
 }

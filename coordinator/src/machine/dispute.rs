@@ -51,6 +51,7 @@ impl Run {
         &mut self,
         id: AssignmentId,
         result: &Result<Vec<(PublicKey, bool)>, String>,
+        now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
         let stepping = self.round.as_ref().filter(|r| r.stage == Stage::Stepping).map(|r| r.number);
         let version = self.version;
@@ -85,7 +86,7 @@ impl Run {
         work.rulings = all;
         work.version = version;
         if !self.current().any(|(_, w)| w.is_disputed()) {
-            effects.extend(self.step());
+            effects.extend(self.step(now));
         }
         Ok(effects)
     }

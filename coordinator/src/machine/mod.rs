@@ -13,15 +13,21 @@
 
 mod apply;
 mod dispute;
+mod budget;
 mod due;
 mod effect;
 mod event;
+mod join;
+mod keep;
+mod litter;
 mod refusal;
+mod reputation;
 mod round;
 mod state;
 mod work;
 
 pub use effect::Effect;
 pub use event::Event;
+pub use join::{AWAY, LEFT};
 pub use refusal::Refusal;
-pub use state::{Miner, Phase, Round, Run, Stage, Totals, VerdictKept, Work, WorkStage};
+pub use state::{Litter, Miner, Phase, Round, Run, Stage, Totals, VerdictKept, Work, WorkStage};

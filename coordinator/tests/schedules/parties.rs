@@ -95,10 +95,11 @@ impl Party {
 pub(crate) fn commitment(assignment: AssignmentId, salt: u8) -> Commitment {
     let mut bytes = assignment.to_bytes();
     bytes[0] ^= salt;
+    let shown = reveal(assignment);
     Commitment {
         assignment,
         submission: SubmissionId::from_bytes(bytes),
-        trajectory: TrajectoryHash(Digest([1; 32])),
+        trajectory: TrajectoryHash::of(shown.start, &shown.steps),
         error_feedback: Digest([2; 32]),
         moments: Digest([3; 32]),
         updates: 2,

@@ -15,7 +15,7 @@ pub use assignment::{
 };
 pub use dispute::{Spoken, is_disputed, is_sound, score_of};
 pub use holders::holders;
-pub use message::{Command, Join, Message, PayoutRequest, Upload};
+pub use message::{Command, Join, Message, PayoutRequest, Present, Upload};
 pub use record::{Entry, FinalState, Stepped};
 pub use spec::{
     ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec, OuterSpec,
