@@ -115,7 +115,7 @@ fn measure(
         .train(&assignment, &start, 0, &mut |step, claim, state| {
             claims.push(claim);
             if step + 1 == steps / 2 {
-                middle = Some(state.clone());
+                middle = Some(state.state().unwrap());
             }
             ControlFlow::Continue(())
         })

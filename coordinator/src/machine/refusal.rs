@@ -66,9 +66,6 @@ pub enum Refusal {
     /// Secrets that do not release the lots of the share.
     #[error("the preimages are not those of the lots that make up the share")]
     Preimages,
-    /// A verdict that cannot come from checking.
-    #[error("the verdict finds work right without a score, or though the shown steps are not those committed to")]
-    Unfounded,
     /// A verdict on something else.
     #[error("the verdict is on another submission, or its windows were drawn from something else")]
     OtherSubmission,
@@ -98,7 +95,6 @@ impl Refusal {
             Self::Changed(_) => "changed",
             Self::Count { .. } => "wrong-count",
             Self::Preimages => "wrong-preimages",
-            Self::Unfounded => "unfounded-verdict",
             Self::OtherSubmission => "other-submission",
             Self::Stale => "stale-command",
             Self::Range(_) => "out-of-range",

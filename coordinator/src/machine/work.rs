@@ -383,10 +383,10 @@ impl Run {
         founded(work, verdict, signer, times, now)?;
         match &verdict.outcome {
             Outcome::Earned { share, preimages } => {
-                // Neither has a place in the record, and whoever computed has seen both.
+                // It has no place in the record, and whoever computed has seen it.
                 let shown = work.reveal.as_ref().map(|r| TrajectoryHash::of(r.start, &r.steps));
-                if verdict.score.is_none() || shown != work.commitment.as_ref().map(|c| c.trajectory) {
-                    return Err(Refusal::Unfounded);
+                if shown != work.commitment.as_ref().map(|c| c.trajectory) {
+                    return Err(Refusal::Unfounded("the steps that were shown are not those committed to"));
                 }
                 let paid = earned(tiers, *share).map_err(|_| Refusal::Range("the share"))?;
                 let lots = work.lots.iter().filter(|l| l.validator == signer);
