@@ -26,6 +26,10 @@ impl Runs {
         match entry {
             Entry::Run { spec } => self.run(&spec),
             Entry::Pledge { run, hash, amount } => self.of(run)?.pledge(hash, amount),
+            Entry::Joined { run, miner, payment, amount } => self.of(run)?.joined(miner, payment, amount),
+            Entry::Refunded { run, pledge, payment, amount } => {
+                self.of(run)?.refunded(pledge, payment, amount)
+            }
             Entry::Checkpoint(stepped) => self.of(stepped.run)?.checkpoint(stepped),
             Entry::Assigned { assignment, lots, node } => {
                 self.of(assignment.run)?.assigned(assignment, lots, node)
@@ -57,9 +61,13 @@ impl Runs {
             spec,
             coordinator,
             pledges: BTreeMap::new(),
+            joined: BTreeMap::new(),
+            refunds: BTreeMap::new(),
+            payments: std::collections::BTreeSet::new(),
             checkpoints: Vec::new(),
             works: BTreeMap::new(),
             ended: None,
+            left: Msat::ZERO,
         };
         match self.runs.insert(id, told) {
             None => Ok(()),
@@ -153,18 +161,20 @@ impl RunTold {
         let verdicts = self.works.values().map(|w| w.verdicts.len() as u64).sum::<u64>();
         let owed = self.spec.reward.verdict_fee.checked_mul(verdicts).unwrap_or(Msat::new(u64::MAX));
         sum("paid for verdicts", fees, owed)?;
-        if self.spec.funding.goal == Msat::ZERO {
+        if self.spec.funding.goal == Msat::ZERO || self.pledges.is_empty() {
             sum("left over", left, Msat::ZERO)?;
         } else {
             let spent =
                 paid.checked_add(fees).and_then(|s| s.checked_add(left)).unwrap_or(Msat::new(u64::MAX));
             // Less than a millisatoshi for each pledge is lost in dividing.
-            let lost = pledged.checked_sub(spent).map_or(u64::MAX, Msat::msat);
+            let taken = self.taken();
+            let lost = taken.checked_sub(spent).map_or(u64::MAX, Msat::msat);
             if lost > self.pledges.len() as u64 {
-                return Err(RecordFault::Sum { what: "paid and left over", found: spent, wanted: pledged });
+                return Err(RecordFault::Sum { what: "paid and left over", found: spent, wanted: taken });
             }
         }
         self.ended = Some(how);
+        self.left = left;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod blobs;
+mod fee;
 mod log;
 mod metrics;
 mod money;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::sse::{Event as Sse, KeepAlive};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -18,7 +19,7 @@ use watershed_protocol::market::{Command, Message, RunSpec};
 use watershed_protocol::{AssignmentId, PublicKey, RunId};
 
 use super::answer::{Answer, Refuse, json, open};
-use super::{Shared, views};
+use super::{Shared, fee, views};
 use crate::machine::{Event, Run, WorkStage};
 use crate::market::now;
 use crate::office::{Falsehood, Money};
@@ -149,8 +150,9 @@ async fn check_uploads<M: Money>(shared: &Shared<M>, message: &Message) -> Resul
 pub(super) async fn message<M: Money>(
     State(shared): Here<M>,
     Path(run): Path<String>,
+    headers: HeaderMap,
     Json(signed): Json<Signed>,
-) -> Answer<serde_json::Value> {
+) -> Result<Response, Refuse> {
     let run = run_id(&run)?;
     let (message, envelope) = open::<Message>(&signed)?;
     match message.value() {
@@ -168,10 +170,13 @@ pub(super) async fn message<M: Money>(
     check_uploads(&shared, message.value()).await?;
     let signer = message.signer();
     if matches!(message.value(), Message::Join(_)) {
+        if let Some(unpaid) = fee::ask(&shared, run, signer, &headers).await? {
+            return Ok(unpaid);
+        }
         shared.office.market.saw(run, signer);
     }
     shared.office.market.said(run, signer, message.into_value(), envelope).await?;
-    json(serde_json::json!({}))
+    Ok(Json(serde_json::json!({})).into_response())
 }
 
 /// Receipts go into the record for ever: they must be the miner's node's, and for this task's lots; and the task must be

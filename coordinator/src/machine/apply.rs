@@ -8,7 +8,7 @@ use watershed_protocol::market::{Entry, FinalState, Join, Message, Reveal, RunSp
 use watershed_protocol::{AssignmentId, Digest, Envelope, Msat, PublicKey, RoundNumber, Wire as _, encode};
 
 use super::round::add;
-use super::{Effect, Event, Miner, Phase, Refusal, Run, Stage, Totals, WorkStage};
+use super::{Effect, Event, Miner, Phase, Purse, Refusal, Run, Stage, Totals, WorkStage};
 
 /// More than an entry and an envelope add to a message: signer, signature, lengths.
 const ENVELOPE: usize = 256;
@@ -64,6 +64,7 @@ impl Run {
             next_sequence: 0,
             checkpoints: Vec::new(),
             totals: Totals::default(),
+            purse: Purse::default(),
             version: 1,
             trouble: None,
         };
@@ -154,6 +155,8 @@ impl Run {
                     }
                 }
             }
+            Event::FeePaid { miner, payment } => self.fee_paid(*miner, *payment),
+            Event::Refunded { pledge, payment, amount } => self.refunded(*pledge, *payment, *amount),
             Event::Finished { left } => self.finished(*left),
         }
     }
@@ -225,6 +228,9 @@ impl Run {
         }
         if join.node.len() > 300 || join.node.parse::<NodeAddress>().is_err() {
             return Err(Refusal::Range("the node address"));
+        }
+        if !self.may_join(&signer) {
+            return Err(Refusal::FeeUnpaid(self.spec.funding.joining_fee));
         }
         let version = self.version;
         let known = self.miners.get(&signer);
@@ -347,6 +353,11 @@ impl Run {
         self.totals.left = left;
         let Totals { pledged, paid, fees, .. } = self.totals;
         self.phase = Phase::Ended { how: how.clone() };
-        Ok(vec![Effect::Record(Box::new(Entry::Ended { run: self.id, how, pledged, paid, fees, left }))])
+        let mut effects =
+            vec![Effect::Record(Box::new(Entry::Ended { run: self.id, how, pledged, paid, fees, left }))];
+        if left > Msat::ZERO {
+            effects.push(Effect::Refunds);
+        }
+        Ok(effects)
     }
 }

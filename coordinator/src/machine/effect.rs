@@ -73,8 +73,15 @@ pub enum Effect {
         /// Counts attempts.
         version: u64,
     },
+    /// Book a joining fee to the run's budget.
+    JoiningFee {
+        /// Whose.
+        miner: PublicKey,
+    },
     /// Close the accounts; ends in `Finished`.
     Finish,
+    /// Pay sponsors what is left, where they want it; each payment is told by `Refunded`.
+    Refunds,
 }
 
 impl Wire for Effect {
@@ -99,7 +106,9 @@ impl Effect {
             Self::Watch { assignment } => format!("watch/{assignment}"),
             Self::Fee { assignment, validator } => format!("fee/{assignment}/{validator}"),
             Self::Step { round, version, .. } => format!("step/{round}/{version}"),
+            Self::JoiningFee { miner } => format!("joining-fee/{miner}"),
             Self::Finish => "finish".to_owned(),
+            Self::Refunds => "refunds".to_owned(),
         })
     }
 }

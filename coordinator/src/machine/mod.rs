@@ -15,6 +15,7 @@ mod apply;
 mod due;
 mod effect;
 mod event;
+mod purse;
 mod refusal;
 mod round;
 mod state;
@@ -22,5 +23,6 @@ mod work;
 
 pub use effect::Effect;
 pub use event::Event;
+pub use purse::Purse;
 pub use refusal::Refusal;
 pub use state::{Miner, Phase, Round, Run, Stage, Totals, VerdictKept, Work, WorkStage};

@@ -9,6 +9,8 @@ use watershed_protocol::market::{
 };
 use watershed_protocol::{AssignmentId, Digest, Envelope, Msat, PaymentHash, PublicKey, RunId};
 
+use super::Purse;
+
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "phase")]
@@ -236,6 +238,8 @@ pub struct Run {
     pub checkpoints: Vec<Stepped>,
     /// Sums.
     pub totals: Totals,
+    /// Joining fees and refunds.
+    pub purse: Purse,
     /// Changes with every event.
     pub version: u64,
     /// Why the last outer step failed, if it did.

@@ -2,8 +2,10 @@
 
 mod compute;
 mod falsehood;
+mod fees;
 mod money;
 mod record;
+mod refunds;
 mod treasury;
 
 use std::sync::Arc;
@@ -14,12 +16,12 @@ use watershed_protocol::market::Stepped;
 use watershed_protocol::{AssignmentId, Msat, RunId};
 
 use crate::blobs::Blobs;
-use crate::machine::{Effect, Event, Run, Work, WorkStage};
+use crate::machine::{Effect, Event, Phase, Run, Work, WorkStage};
 use crate::market::{Market, MarketError, Todo, now};
 
 pub use compute::Computer;
 pub use falsehood::Falsehood;
-pub use money::{Campaign, Money, MoneyError};
+pub use money::{Campaign, Money, MoneyError, Refunded, Unpaid};
 pub use record::Recorder;
 pub use treasury::TreasuryMoney;
 
@@ -70,6 +72,13 @@ impl<M: Money> Office<M> {
 
     /// Watches the clock.
     pub async fn tick(&self) {
+        let runs: Vec<RunId> = self.market.runs().keys().copied().collect();
+        for run in runs {
+            // What a sponsor claimed just before the last process ended.
+            if let Err(e) = self.note_refunds(run).await {
+                eprintln!("{e}");
+            }
+        }
         loop {
             tokio::time::sleep(TICK).await;
             let due: Vec<(RunId, Event)> = {
@@ -179,12 +188,43 @@ impl<M: Money> Office<M> {
                 let result = stepped.map_err(|e| format!("the outer step of round {round} failed: {e}"));
                 Some(Event::Advanced { round: *round, result })
             }
+            Effect::JoiningFee { miner } => {
+                self.money.book_joining_fee(run, &spec, *miner)?;
+                None
+            }
+            Effect::Refunds => {
+                let done = self.money.pay_refunds(run).await;
+                self.note_refunds(run).await?;
+                if !done? {
+                    return Err(MoneyError::Other("some sponsors could not be paid yet".to_owned()));
+                }
+                None
+            }
             Effect::Finish => {
-                let sums = self.market.with(run, |r| r.totals)?;
+                let (sums, joined) = self.market.with(run, |r| (r.totals, r.purse.joined.clone()))?;
+                // Whatever of it was not carried out yet.
+                for miner in joined.keys() {
+                    self.money.book_joining_fee(run, &spec, *miner)?;
+                }
                 let left = self.money.finish(run, &spec, sums.pledged).await?;
                 Some(Event::Finished { left })
             }
         })
+    }
+
+    /// Tells a run that is over of payments to sponsors that it has not heard of.
+    ///
+    /// # Errors
+    /// Those of the books and the run.
+    pub async fn note_refunds(&self, run: RunId) -> Result<(), MoneyError> {
+        let over = |r: &Run| matches!(r.phase, Phase::Ended { .. }).then(|| r.purse.refunded.clone());
+        let Some(known) = self.market.with(run, over)? else { return Ok(()) };
+        for Refunded { pledge, payment, amount } in self.money.refunds(run)? {
+            if !known.contains_key(&payment) {
+                self.market.happened(run, Event::Refunded { pledge, payment, amount }).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn step(&self, run: RunId, round: u32, accepted: &[AssignmentId]) -> Result<Stepped, MoneyError> {

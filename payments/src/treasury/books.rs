@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use watershed_protocol::Msat;
 
-use super::{Payout, Request, RequestState, Treasury, TreasuryError};
+use super::{Payout, Remittance, Request, RequestState, Treasury, TreasuryError};
 use crate::escrow::{Hold, HoldState, Lot, LotState};
 use crate::ledger::reconcile::{Difference, Expected, Report};
 use crate::ledger::{Account, Entry, EntryError, Legs};
@@ -259,7 +259,8 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         let holds = list::<Hold>(store, Filter::Open)?;
         Ok(!lots.iter().any(|l| matches!(l.record.state, LotState::Paying { .. }))
             && !holds.iter().any(|h| matches!(h.record.state, HoldState::Claiming { .. }))
-            && list::<Payout>(store, Filter::Open)?.is_empty())
+            && list::<Payout>(store, Filter::Open)?.is_empty()
+            && list::<Remittance>(store, Filter::Open)?.iter().all(|r| r.record.holds() == Msat::ZERO))
     }
 
     fn holdings(&self, channels: &[Channel], payments: &[NodePayment]) -> Result<Holdings, TreasuryError> {
@@ -366,6 +367,9 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 PayoutState::Paid { fee, .. } => expected.push(Expected::succeeded(hash, true, amount, fee)),
                 PayoutState::Failed { .. } => {}
             }
+        }
+        for (hash, amount, fee) in self.offers_paid()? {
+            expected.push(Expected::succeeded(hash, true, amount, fee));
         }
         for hold in list::<Hold>(store, Filter::Latest(u32::MAX))? {
             if let Hold { hash, state: HoldState::Settled { received, .. }, .. } = hold.record {

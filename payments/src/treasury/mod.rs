@@ -11,11 +11,13 @@
 
 mod books;
 mod channels;
+mod claims;
 mod error;
 mod payee;
 mod payer;
 mod payments;
 mod pledges;
+mod remit;
 mod till;
 
 use std::collections::BTreeSet;
@@ -31,11 +33,13 @@ use crate::wallet::{Event, Wallet};
 
 pub use books::{Books, ChannelRecord};
 pub use channels::{Capacity, ChannelPolicy};
+pub use claims::Claim;
 pub use error::TreasuryError;
 pub use payee::HoldStatus;
 pub use payer::{LotStatus, Offer};
 pub use payments::{Payout, PayoutState, Request, RequestState};
 pub use pledges::{Campaign, CampaignState, CampaignStatus, PledgeStatus};
+pub use remit::{RemitState, Remittance};
 pub use till::Till;
 
 /// Time since 1970, as the caller tells it.
@@ -75,6 +79,8 @@ pub struct Treasury<W, S> {
     // LDK Node builds every transaction from what its wallet has seen, and sees its own only at the next look at the
     // mempool: two in a row would spend the same coin. One at a time, and what the wallet must be down to before the next.
     spending: Arc<tokio::sync::Mutex<Option<u64>>>,
+    // Held while a remittance is begun: two at once would each see the whole account.
+    remitting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<W, S> Clone for Treasury<W, S> {
@@ -87,6 +93,7 @@ impl<W, S> Clone for Treasury<W, S> {
             changes: Arc::clone(&self.changes),
             sending: Arc::clone(&self.sending),
             spending: Arc::clone(&self.spending),
+            remitting: Arc::clone(&self.remitting),
         }
     }
 }
@@ -95,7 +102,8 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     /// Joins a running wallet and its store. Call [`Treasury::resume`], then [`Treasury::run`].
     pub fn new(wallet: Arc<W>, store: Arc<S>, clock: Clock, notices: Notices) -> Self {
         let changes = Arc::new(watch::Sender::new(0));
-        Self { wallet, store, clock, notices, changes, sending: Arc::default(), spending: Arc::default() }
+        let (sending, spending, remitting) = (Arc::default(), Arc::default(), Arc::default());
+        Self { wallet, store, clock, notices, changes, sending, spending, remitting }
     }
 
     /// The wallet.
@@ -163,6 +171,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         for payout in list::<Payout>(self.store.as_ref(), Filter::Open)? {
             self.resume_payout(&payout.record).await?;
         }
+        self.resume_offers().await?;
         for hold in list::<Hold>(self.store.as_ref(), Filter::Open)? {
             self.resume_hold(&hold.record).await?;
         }
@@ -222,7 +231,12 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             // The event is a hint: it may be an old one of an earlier attempt. The node's record says what is so.
             Event::Sent { hash, .. } | Event::Failed { hash, .. } => {
                 self.observe_lot(*hash).await?;
-                self.observe_payout(*hash).await
+                self.observe_payout(*hash).await?;
+                self.observe_offers().await?;
+                match event {
+                    Event::Sent { hash, preimage, fee } => self.adopt_sent(*hash, *preimage, *fee),
+                    _ => Ok(()),
+                }
             }
             Event::ChannelClosed { channel, reason, cooperative, .. } => {
                 if !cooperative {
@@ -249,6 +263,8 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         for campaign in list::<Campaign>(self.store.as_ref(), Filter::Open)? {
             self.advance_campaign(&campaign.record.name).await?;
         }
+        // An offer that fails before there is an invoice has no event with a hash.
+        self.observe_offers().await?;
         // The node lists all payments it ever made: not every second.
         if looked.tip != tip {
             for lot in list::<Lot>(self.store.as_ref(), Filter::Open)? {

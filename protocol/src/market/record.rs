@@ -61,6 +61,17 @@ pub enum Entry {
         /// How much.
         amount: Msat,
     },
+    /// A miner paid to join.
+    Joined {
+        /// The run.
+        run: RunId,
+        /// Who.
+        miner: crate::key::PublicKey,
+        /// The payment.
+        payment: PaymentHash,
+        /// How much.
+        amount: Msat,
+    },
     /// The checkpoint before the first round, or after one.
     Checkpoint(Stepped),
     /// A task was given out, and paid for beforehand.
@@ -101,6 +112,17 @@ pub enum Entry {
         fees: Msat,
         /// Left for the sponsors.
         left: Msat,
+    },
+    /// After its end a sponsor was paid what was left of a pledge, or some of it.
+    Refunded {
+        /// The run.
+        run: RunId,
+        /// The pledge.
+        pledge: PaymentHash,
+        /// The payment to the sponsor.
+        payment: PaymentHash,
+        /// How much.
+        amount: Msat,
     },
 }
 

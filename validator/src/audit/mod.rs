@@ -115,16 +115,22 @@ pub(crate) fn audit(args: &AuditArgs) -> Result<(), String> {
     }
     let unrecorded: u64 =
         runs.runs.values().flat_map(|r| r.works.values()).map(|w| w.unrecorded().msat()).sum();
+    let joined: usize = runs.runs.values().map(|r| r.joined.len()).sum();
+    let refunds: usize = runs.runs.values().map(|r| r.refunds.len()).sum();
     if args.json {
         let value = serde_json::json!({
             "sound": true, "entries": size, "runs": runs.runs.len(), "checkpoints": done.checkpoints,
             "verdicts": done.verdicts, "replayed": done.replayed, "unrecorded_msat": unrecorded,
+            "joining_fees": joined, "refunds": refunds,
         });
         println!("{value}");
         return Ok(());
     }
     if unrecorded > 0 {
         println!("{unrecorded} msat were paid by verdicts that came too late for the record");
+    }
+    if joined + refunds > 0 {
+        println!("{joined} joining fees, {refunds} payments back to sponsors");
     }
     println!(
         "sound: {size} entries, {} runs; computed again: {} checkpoints, {} verdicts, {} assignments in full",
