@@ -172,10 +172,10 @@ pub(crate) async fn another_run(world: &World, title: &str, numbers: &[(&str, u6
     let file = std::fs::read_to_string(dir.join("run.toml")).unwrap();
     let line = |line: &str| match numbers.iter().find(|(name, _)| line.starts_with(&format!("{name} ="))) {
         Some((name, value)) => format!("{name} = {value}"),
-        None if line.starts_with("title =") => format!("title = \"{title}\""),
+        None if line.starts_with("title =") => format!("title = {}", serde_json::to_string(title).unwrap()),
         None => line.to_owned(),
     };
-    let path = dir.join(format!("{title}.toml"));
+    let path = dir.join(format!("run-{}.toml", hex::encode(title.as_bytes()).get(..12).unwrap_or("x")));
     std::fs::write(&path, file.lines().map(line).collect::<Vec<_>>().join("\n")).unwrap();
     let (data, path) = (dir.join("coordinator"), path.to_string_lossy().into_owned());
     let data = data.to_string_lossy();
