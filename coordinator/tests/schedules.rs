@@ -15,6 +15,8 @@ mod limits;
 mod operator;
 #[path = "schedules/parties.rs"]
 mod parties;
+#[path = "schedules/purse.rs"]
+mod purse;
 #[path = "schedules/rng.rs"]
 mod rng;
 #[path = "schedules/setup.rs"]

@@ -46,8 +46,11 @@ async fn a_sponsor_pledges_and_claims_with_a_browser() {
         } else if said["end"] == true {
             phase(&world, run, "running").await;
             let run_name = run.to_string();
-            coordinator(&world, &["run", "cancel", &run_name, "--reason", "seen", "--coordinator", &world.url])
-                .await;
+            coordinator(
+                &world,
+                &["run", "cancel", &run_name, "--reason", "seen", "--coordinator", &world.url],
+            )
+            .await;
             phase(&world, run, "ended").await;
             json!({ "claim": sponsor.invoice(5_000_000).await })
         } else {

@@ -71,7 +71,7 @@ async fn sponsors_get_back_what_is_left_where_they_wanted_it() {
         party.send(&pledge.pledge.invoice).await;
     }
     phase(&world, run, "running").await;
-    assert_eq!(code(client.refund(run, &made[2].claim, &invoice).await), "nothing-left");
+    assert_eq!(code(client.refund(run, &made[2].claim, &cy.invoice(1000).await).await), "nothing-left");
 
     // The operator ends it before anything is spent.
     coordinator(
