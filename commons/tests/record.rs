@@ -13,6 +13,8 @@ mod garbage;
 mod money;
 #[path = "record/order.rs"]
 mod order;
+#[path = "record/purse.rs"]
+mod purse;
 #[path = "record/story.rs"]
 mod story;
 #[path = "record/tasks.rs"]

@@ -120,7 +120,7 @@ fn concerns(run: &Run, event: &Event) -> Option<PublicKey> {
     let of = |id: &AssignmentId| run.works.get(id).map(|w| w.assignment.miner);
     match event {
         Event::Said { signer, message, .. } => message.subject().map_or(Some(*signer), |id| of(&id)),
-        Event::Channel { miner, .. } => Some(*miner),
+        Event::Channel { miner, .. } | Event::FeePaid { miner, .. } => Some(*miner),
         Event::Offered { assignment, .. }
         | Event::LockTried { assignment, .. }
         | Event::Confirmed { assignment, .. }

@@ -21,6 +21,8 @@ mod office;
 mod operator;
 #[path = "schedules/parties.rs"]
 mod parties;
+#[path = "schedules/purse.rs"]
+mod purse;
 #[path = "schedules/rng.rs"]
 mod rng;
 #[path = "schedules/setup.rs"]

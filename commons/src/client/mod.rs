@@ -1,5 +1,7 @@
 //! Talking to a coordinator: its API and its blobs.
 
+mod fee;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -10,7 +12,7 @@ use serde::de::DeserializeOwned;
 use sha2::Digest as _;
 use thiserror::Error;
 use watershed_protocol::market::view::{
-    FileView, InfoView, MinerView, PledgeView, Refused, RoundWorkView, RunView, Signed, WorkView,
+    FileView, InfoView, MinerView, PledgeMade, PledgeView, Refused, RoundWorkView, RunView, Signed, WorkView,
 };
 use watershed_protocol::market::{Command, Message, PayoutRequest, Present, Upload};
 use watershed_protocol::{AssignmentId, Digest, Envelope, PublicKey, RunId, SecretKey, decode, encode};
@@ -94,6 +96,8 @@ impl ClientError {
         }
     }
 }
+
+pub use fee::{Challenge, Joined};
 
 /// An envelope as base64.
 ///
@@ -295,8 +299,10 @@ impl Client {
         run: RunId,
         sponsor: &str,
         amount_sat: u64,
-    ) -> Result<PledgeView, ClientError> {
-        let body = serde_json::json!({ "sponsor": sponsor, "amount_sat": amount_sat });
+        refund_to: Option<&str>,
+    ) -> Result<PledgeMade, ClientError> {
+        let body =
+            serde_json::json!({ "sponsor": sponsor, "amount_sat": amount_sat, "refund_to": refund_to });
         self.post(&format!("/v1/runs/{run}/pledges"), &body).await
     }
 
@@ -306,6 +312,15 @@ impl Client {
     /// [`ClientError`].
     pub async fn pledge_state(&self, run: RunId, hash: &str) -> Result<PledgeView, ClientError> {
         self.get(&format!("/v1/runs/{run}/pledges/{hash}")).await
+    }
+
+    /// Has what is left of a pledge paid to an invoice, an offer or an address; the answer says how much.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn refund(&self, run: RunId, claim: &str, to: &str) -> Result<serde_json::Value, ClientError> {
+        let body = serde_json::json!({ "claim": claim, "to": to });
+        self.post(&format!("/v1/runs/{run}/refunds"), &body).await
     }
 
     /// Has a validator's fees paid to its invoice; the sum paid.

@@ -37,6 +37,7 @@ impl RunTold {
             return Err(wrong("its round is over"));
         }
         of_the_run(&self.spec, &assignment)?;
+        self.may_work(assignment.miner)?;
         if assignment.previous.is_some() && assignment.previous != self.last_accepted(assignment.miner) {
             return Err(wrong("it continues something else than the newest accepted work of its miner"));
         }

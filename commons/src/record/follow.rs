@@ -33,6 +33,10 @@ impl Runs {
         match entry {
             Entry::Run { spec } => self.run(&spec),
             Entry::Pledge { run, hash, amount } => self.of(run)?.pledge(hash, amount),
+            Entry::Joined { run, miner, payment, amount } => self.of(run)?.joined(miner, payment, amount),
+            Entry::Refunded { run, pledge, payment, amount } => {
+                self.of(run)?.refunded(pledge, payment, amount)
+            }
             Entry::Checkpoint(stepped) => self.of(stepped.run)?.checkpoint(stepped),
             Entry::Assigned { assignment, lots, node } => {
                 self.of(assignment.run)?.assigned(assignment, lots, node)
@@ -68,11 +72,15 @@ impl Runs {
             spec,
             coordinator,
             pledges: BTreeMap::new(),
+            joined: BTreeMap::new(),
+            refunds: BTreeMap::new(),
+            payments: std::collections::BTreeSet::new(),
             checkpoints: Vec::new(),
             works: BTreeMap::new(),
             overruled: BTreeSet::new(),
             leaked: BTreeMap::new(),
             ended: None,
+            left: Msat::ZERO,
         };
         match self.runs.insert(id, told) {
             None => Ok(()),
@@ -197,18 +205,20 @@ impl RunTold {
                 return Err(RecordFault::Order("the end of a run, which could pay another round"));
             }
         }
-        if self.spec.funding.goal == Msat::ZERO {
+        if self.spec.funding.goal == Msat::ZERO || self.pledges.is_empty() {
             sum("left over", left, Msat::ZERO)?;
         } else {
             let spent =
                 paid.checked_add(fees).and_then(|s| s.checked_add(left)).unwrap_or(Msat::new(u64::MAX));
             // Less than a millisatoshi for each pledge is lost in dividing.
-            let lost = pledged.checked_sub(spent).map_or(u64::MAX, Msat::msat);
+            let taken = self.taken();
+            let lost = taken.checked_sub(spent).map_or(u64::MAX, Msat::msat);
             if lost > self.pledges.len() as u64 {
-                return Err(RecordFault::Sum { what: "paid and left over", found: spent, wanted: pledged });
+                return Err(RecordFault::Sum { what: "paid and left over", found: spent, wanted: taken });
             }
         }
         self.ended = Some(how);
+        self.left = left;
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ mod assigned;
 mod fault;
 mod follow;
 mod message;
+mod purse;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,6 +81,12 @@ pub struct RunTold {
     pub coordinator: PublicKey,
     /// Pledges that were taken.
     pub pledges: BTreeMap<PaymentHash, Msat>,
+    /// Miners that paid to join, and how much.
+    pub joined: BTreeMap<PublicKey, Msat>,
+    /// Payments to sponsors after the end: of which pledge, and how much.
+    pub refunds: BTreeMap<PaymentHash, (PaymentHash, Msat)>,
+    /// Payments of both kinds: none stands for two.
+    payments: std::collections::BTreeSet<PaymentHash>,
     /// Checkpoints from the first on.
     pub checkpoints: Vec<Stepped>,
     /// Tasks that were paid for beforehand.
@@ -90,6 +97,8 @@ pub struct RunTold {
     pub leaked: BTreeMap<AssignmentId, Msat>,
     /// How it ended.
     pub ended: Option<FinalState>,
+    /// Left for the sponsors at its end.
+    pub left: Msat,
 }
 
 impl RunTold {

@@ -11,9 +11,11 @@ use watershed_coordinator::blobs::Blobs;
 use watershed_coordinator::http::{Limits, Shared, router, serve as listen};
 use watershed_coordinator::machine::{Phase, Run, VerdictKept, Work, WorkStage};
 use watershed_coordinator::market::Market;
-use watershed_coordinator::office::{Campaign, Computer, Funds, Money, MoneyError, Office, Recorder};
+use watershed_coordinator::office::{
+    Campaign, Computer, Funds, Money, MoneyError, Office, Recorder, Refunded, Unpaid,
+};
 use watershed_engine::device;
-use watershed_protocol::market::view::PledgeView;
+use watershed_protocol::market::view::{PledgeMade, PledgeView};
 use watershed_protocol::market::{Outcome, RunSpec};
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RunId};
 use watershed_shards::library::Store;
@@ -53,7 +55,7 @@ impl Money for FreeMoney {
         nobody()
     }
 
-    async fn pledge(&self, _: RunId, _: &str, _: Msat) -> Result<PledgeView, MoneyError> {
+    async fn pledge(&self, _: RunId, _: &str, _: Msat, _: Option<&str>) -> Result<PledgeMade, MoneyError> {
         nobody()
     }
 
@@ -133,8 +135,30 @@ impl Money for FreeMoney {
         Ok(Msat::ZERO)
     }
 
-    async fn refund(&self, _: RunId, _: &str, _: &str) -> Result<Msat, MoneyError> {
+    async fn refund(&self, _: RunId, _: &str, _: &str) -> Result<Refunded, MoneyError> {
         nobody()
+    }
+
+    async fn pay_refunds(&self, _: RunId) -> Result<bool, MoneyError> {
+        Ok(true)
+    }
+
+    fn refunds(&self, _: RunId) -> Result<Vec<Refunded>, MoneyError> {
+        Ok(Vec::new())
+    }
+
+    async fn joining_fee(
+        &self,
+        _: RunId,
+        _: &RunSpec,
+        _: PublicKey,
+        _: &axum::http::HeaderMap,
+    ) -> Result<Result<PaymentHash, Unpaid>, MoneyError> {
+        nobody()
+    }
+
+    fn book_joining_fee(&self, _: RunId, _: &RunSpec, _: PublicKey) -> Result<(), MoneyError> {
+        Ok(())
     }
 
     async fn pay_validator(&self, _: PublicKey, _: &str) -> Result<Msat, MoneyError> {

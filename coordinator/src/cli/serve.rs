@@ -11,8 +11,9 @@ use watershed_engine::device::{self, DeviceChoice};
 use watershed_engine::selftest;
 use watershed_payments::cli::{start, stop_signal};
 use watershed_payments::control;
-use watershed_payments::wallet::Wallet as _;
+use watershed_payments::l402::{Desk, RootSecret, Settings};
 use watershed_payments::wallet::ldk::WalletConfig;
+use watershed_payments::wallet::{AddressClient, Wallet as _};
 use watershed_shards::library::{Store, load_or_create};
 
 use super::{Home, Outcome, wallet_folder};
@@ -45,6 +46,9 @@ pub(super) struct ServeArgs {
     /// machine have no limit: a proxy here sets its own
     #[arg(long, default_value_t = 100, value_name = "N")]
     max_rate: u32,
+    /// Also ask this machine, without TLS, for invoices of Lightning addresses. For tests only
+    #[arg(long)]
+    loopback_addresses: bool,
 }
 
 pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<Falsehood>) -> Outcome {
@@ -88,7 +92,15 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
         Some(at) => format!("{node}@{at}"),
         None => return Err("miners must reach this node: make the wallet with --listen HOST:PORT".into()),
     };
-    let office = Office::new(market, TreasuryMoney(treasury.clone()), blobs, computer, falsehood);
+    let addresses = AddressClient::new(args.loopback_addresses)?;
+    let (token_secret, _) =
+        load_or_create(&folder.join("l402.key"), "Secret of the tokens that joining fees buy")?;
+    let desk = Desk::new(
+        Settings::new(format!("watershed/{}", key.public()))?,
+        RootSecret::from_entropy(token_secret.to_bytes()),
+    );
+    let money = TreasuryMoney::new(treasury.clone(), addresses, desk);
+    let office = Office::new(market, money, blobs, computer, falsehood);
     let connections = args.max_connections;
     let limits = Limits {
         connections,

@@ -67,7 +67,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ),
     (
         "[funding]",
-        "# What sponsors pledge before the run begins, in millisatoshi; 0 if you pay. Below the goal everything goes back.",
+        "# What sponsors pledge before the run begins, in millisatoshi; 0 if you pay. Below the goal everything goes back.\n# `joining_fee` is what a miner pays once to join, in whole satoshis; it goes into the budget.",
     ),
     (
         "[[committee]]",

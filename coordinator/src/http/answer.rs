@@ -50,6 +50,7 @@ impl From<MarketError> for Refuse {
             MarketError::Refused(refusal) => {
                 let status = match refusal.code() {
                     "not-allowed" | "not-joined" => StatusCode::FORBIDDEN,
+                    "fee-unpaid" => StatusCode::PAYMENT_REQUIRED,
                     "no-assignment" => StatusCode::NOT_FOUND,
                     "wrong-stage" | "wrong-phase" | "changed" => StatusCode::CONFLICT,
                     _ => StatusCode::UNPROCESSABLE_ENTITY,
@@ -83,6 +84,17 @@ impl From<MoneyError> for Refuse {
             MoneyError::Blob(e) => e.into(),
             MoneyError::Market(e) => e.into(),
             MoneyError::Treasury(e) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", e),
+            MoneyError::Destination(e) => Self::bad(e.code(), e),
+            MoneyError::TooMany { of_run: true, .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-pledges", error)
+            }
+            MoneyError::TooMany { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-pledges", error)
+            }
+            MoneyError::NoClaim => Self::new(StatusCode::FORBIDDEN, "no-claim", error),
+            MoneyError::NothingLeft => Self::new(StatusCode::CONFLICT, "nothing-left", error),
+            MoneyError::NotPaid(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "not-paid", error),
+            MoneyError::UnderWay => Self::new(StatusCode::CONFLICT, "under-way", error),
             MoneyError::Other(e) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", e),
         }
     }

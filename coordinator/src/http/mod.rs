@@ -2,6 +2,7 @@
 
 mod answer;
 mod blobs;
+mod fee;
 mod guard;
 mod health;
 mod listen;

@@ -19,7 +19,7 @@ use watershed_protocol::market::{Command, Message, Present, RunSpec};
 use watershed_protocol::{AssignmentId, PublicKey, RunId};
 
 use super::answer::{Answer, Refuse, json, open};
-use super::{Shared, views};
+use super::{Shared, fee, views};
 use crate::machine::{Event, Run, WorkStage};
 use crate::market::now;
 use crate::office::{Falsehood, Money};
@@ -181,8 +181,9 @@ async fn check_uploads<M: Money>(shared: &Shared<M>, message: &Message) -> Resul
 pub(super) async fn message<M: Money>(
     State(shared): Here<M>,
     Path(run): Path<String>,
+    headers: HeaderMap,
     Json(signed): Json<Signed>,
-) -> Answer<serde_json::Value> {
+) -> Result<Response, Refuse> {
     let run = run_id(&run)?;
     let (message, envelope) = open::<Message>(&signed)?;
     match message.value() {
@@ -200,11 +201,14 @@ pub(super) async fn message<M: Money>(
     check_uploads(&shared, message.value()).await?;
     let signer = message.signer();
     let joins = matches!(message.value(), Message::Join(_));
+    if joins && let Some(unpaid) = fee::ask(&shared, run, signer, &headers).await? {
+        return Ok(unpaid);
+    }
     shared.office.market.said(run, signer, message.into_value(), envelope).await?;
     if joins {
         shared.office.market.saw(run, signer);
     }
-    json(serde_json::json!({}))
+    Ok(Json(serde_json::json!({})).into_response())
 }
 
 /// Receipts go into the record for ever: they must be the miner's node's, and for this task's lots; and the task must be

@@ -9,7 +9,7 @@ use watershed_protocol::{AssignmentId, Digest, Envelope, Msat, PublicKey, RoundN
 
 use super::budget::smallest_round;
 use super::round::add;
-use super::{Effect, Event, Litter, Miner, Phase, Refusal, Run, Stage, Totals, WorkStage};
+use super::{Effect, Event, Litter, Miner, Phase, Purse, Refusal, Run, Stage, Totals, WorkStage};
 
 /// More than an entry and an envelope add to a message: signer, signature, lengths.
 const ENVELOPE: usize = 256;
@@ -74,6 +74,7 @@ impl Run {
             commanded: 0,
             failed: 0,
             not_before: 0,
+            purse: Purse::default(),
             version: 1,
             trouble: None,
         };
@@ -175,6 +176,8 @@ impl Run {
                     }
                 }
             }
+            Event::FeePaid { miner, payment } => self.fee_paid(*miner, *payment),
+            Event::Refunded { pledge, payment, amount } => self.refunded(*pledge, *payment, *amount),
             Event::Finished { left } => self.finished(*left),
         }
     }
@@ -340,6 +343,10 @@ impl Run {
         let Totals { pledged, paid, fees, .. } = self.totals;
         self.phase = Phase::Ended { how: how.clone() };
         let ended = Entry::Ended { run: self.id, how, pledged, paid, fees, left };
-        Ok([self.tidy_up(), vec![Effect::Record(Box::new(ended))]].concat())
+        let mut effects = [self.tidy_up(), vec![Effect::Record(Box::new(ended))]].concat();
+        if left > Msat::ZERO {
+            effects.push(Effect::Refunds);
+        }
+        Ok(effects)
     }
 }

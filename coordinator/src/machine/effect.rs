@@ -101,8 +101,15 @@ pub enum Effect {
         #[serde(deserialize_with = "watershed_protocol::list")]
         blobs: Vec<Digest>,
     },
+    /// Book a joining fee to the run's budget.
+    JoiningFee {
+        /// Whose.
+        miner: PublicKey,
+    },
     /// Close the accounts; ends in `Finished`.
     Finish,
+    /// Pay sponsors what is left, where they want it; each payment is told by `Refunded`.
+    Refunds,
 }
 
 impl Wire for Effect {
@@ -130,7 +137,9 @@ impl Effect {
             Self::Rule { assignment, version } => format!("rule/{assignment}/{version}"),
             Self::Step { round, version, .. } => format!("step/{round}/{version}"),
             Self::Discard { version, part, .. } => format!("discard/{version}/{part}"),
+            Self::JoiningFee { miner } => format!("joining-fee/{miner}"),
             Self::Finish => "finish".to_owned(),
+            Self::Refunds => "refunds".to_owned(),
         })
     }
 }

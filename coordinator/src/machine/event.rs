@@ -128,6 +128,22 @@ pub enum Event {
         /// Its checkpoint.
         result: Result<Stepped, String>,
     },
+    /// A miner paid the joining fee.
+    FeePaid {
+        /// Who.
+        miner: PublicKey,
+        /// With which payment.
+        payment: PaymentHash,
+    },
+    /// A sponsor was paid what was left of a pledge, or some of it.
+    Refunded {
+        /// Which pledge.
+        pledge: PaymentHash,
+        /// With which payment.
+        payment: PaymentHash,
+        /// How much.
+        amount: Msat,
+    },
     /// The accounts are closed.
     Finished {
         /// For the sponsors.

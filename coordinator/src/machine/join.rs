@@ -23,6 +23,9 @@ impl Run {
         if join.node.len() > 300 || join.node.parse::<NodeAddress>().is_err() {
             return Err(Refusal::Range("the node address"));
         }
+        if !self.may_join(&signer) {
+            return Err(Refusal::FeeUnpaid(self.spec.funding.joining_fee));
+        }
         let version = self.version;
         let known = self.miners.get(&signer);
         if known.is_none() && self.miners.len() >= 100_000 {

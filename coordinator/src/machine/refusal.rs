@@ -22,6 +22,9 @@ pub enum Refusal {
     /// A miner that did not join.
     #[error("{0} has not joined this run; send a join message first")]
     NotJoined(PublicKey),
+    /// A miner that did not pay to join.
+    #[error("this run takes a fee of {0} for joining; the answer to a join message says how to pay it")]
+    FeeUnpaid(watershed_protocol::Msat),
     /// No such task.
     #[error("there is no assignment {0} in this run, or it is over")]
     NoAssignment(AssignmentId),
@@ -86,6 +89,7 @@ impl Refusal {
             Self::Encode(_) => "too-long",
             Self::NotAllowed(_) => "not-allowed",
             Self::NotJoined(_) => "not-joined",
+            Self::FeeUnpaid(_) => "fee-unpaid",
             Self::NoAssignment(_) => "no-assignment",
             Self::Stage { .. } => "wrong-stage",
             Self::Late(_) => "too-late",

@@ -9,6 +9,8 @@ use watershed_protocol::market::{
 };
 use watershed_protocol::{AssignmentId, Digest, Envelope, Msat, PaymentHash, PublicKey, RunId};
 
+use super::Purse;
+
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Phase {
@@ -262,6 +264,8 @@ pub struct Run {
     pub failed: u32,
     /// No round is begun before, in seconds since 1970.
     pub not_before: u64,
+    /// Joining fees and refunds.
+    pub purse: Purse,
     /// Changes with every event.
     pub version: u64,
     /// Why the last outer step failed, if it did.

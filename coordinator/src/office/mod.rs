@@ -2,8 +2,10 @@
 
 mod compute;
 mod falsehood;
+mod fees;
 mod money;
 mod record;
+mod refunds;
 mod rule;
 mod treasury;
 
@@ -15,12 +17,12 @@ use watershed_protocol::market::Stepped;
 use watershed_protocol::{AssignmentId, Msat, RunId};
 
 use crate::blobs::Blobs;
-use crate::machine::{AWAY, Effect, Event, LEFT, Run, Work, WorkStage};
+use crate::machine::{AWAY, Effect, Event, LEFT, Phase, Run, Work, WorkStage};
 use crate::market::{Market, MarketError, Todo, now};
 
 pub use compute::Computer;
 pub use falsehood::Falsehood;
-pub use money::{Campaign, Funds, Money, MoneyError};
+pub use money::{Campaign, Funds, Money, MoneyError, Refunded, Unpaid};
 pub use record::Recorder;
 pub use treasury::TreasuryMoney;
 
@@ -93,6 +95,13 @@ impl<M: Money> Office<M> {
 
     /// Watches the clock.
     pub async fn tick(&self) {
+        let runs: Vec<RunId> = self.market.runs().keys().copied().collect();
+        for run in runs {
+            // What a sponsor claimed just before the last process ended.
+            if let Err(e) = self.note_refunds(run).await {
+                eprintln!("{e}");
+            }
+        }
         let mut parted = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(TICK).await;
@@ -239,8 +248,24 @@ impl<M: Money> Office<M> {
                 }
                 None
             }
+            Effect::JoiningFee { miner } => {
+                self.money.book_joining_fee(run, &spec, *miner)?;
+                None
+            }
+            Effect::Refunds => {
+                let done = self.money.pay_refunds(run).await;
+                self.note_refunds(run).await?;
+                if !done? {
+                    return Err(MoneyError::Other("some sponsors could not be paid yet".to_owned()));
+                }
+                None
+            }
             Effect::Finish => {
-                let sums = self.market.with(run, |r| r.totals)?;
+                let (sums, joined) = self.market.with(run, |r| (r.totals, r.purse.joined.clone()))?;
+                // Whatever of it was not carried out yet.
+                for miner in joined.keys() {
+                    self.money.book_joining_fee(run, &spec, *miner)?;
+                }
                 let left = self.money.finish(run, &spec, sums.pledged).await?;
                 Some(Event::Finished { left })
             }
@@ -256,6 +281,21 @@ impl<M: Money> Office<M> {
             let locked = || m.works.iter().filter_map(|id| run.works.get(id)).any(|w| w.escrow_open);
             name(&m.node) == wanted && (m.asked != 0 || locked())
         })
+    }
+
+    /// Tells a run that is over of payments to sponsors that it has not heard of.
+    ///
+    /// # Errors
+    /// Those of the books and the run.
+    pub async fn note_refunds(&self, run: RunId) -> Result<(), MoneyError> {
+        let over = |r: &Run| matches!(r.phase, Phase::Ended { .. }).then(|| r.purse.refunded.clone());
+        let Some(known) = self.market.with(run, over)? else { return Ok(()) };
+        for Refunded { pledge, payment, amount } in self.money.refunds(run)? {
+            if !known.contains_key(&payment) {
+                self.market.happened(run, Event::Refunded { pledge, payment, amount }).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn step(&self, run: RunId, round: u32, accepted: &[AssignmentId]) -> Result<Stepped, MoneyError> {

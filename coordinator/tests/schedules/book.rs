@@ -180,6 +180,7 @@ impl Book {
                 let result = luck(rng, fair, 70).map(|()| stepped(run, round + 1, accepted.clone()));
                 return Done::Event(Box::new(Event::Advanced { round: *round, result }));
             }
+            Effect::JoiningFee { .. } | Effect::Refunds => return Done::Quiet,
             Effect::Finish => {
                 let held = |e: &Escrow| e.lots.iter().any(|l| matches!(l.state, LotState::InFlight { .. }));
                 let open = self.escrows.iter().find(|(_, e)| held(e));

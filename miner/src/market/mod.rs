@@ -2,6 +2,7 @@
 
 mod conduct;
 mod doctor;
+mod fee;
 mod home;
 mod keep;
 mod patience;
@@ -23,6 +24,7 @@ use watershed_protocol::market::view::RunView;
 use watershed_protocol::{Msat, RunId};
 
 pub(crate) use conduct::{Cheat, Conduct};
+use fee::FeeFrom;
 use home::Home;
 pub(crate) use home::HomeArgs;
 
@@ -77,6 +79,9 @@ pub(crate) struct RunArgs {
     /// Least pay for a million tokens, such as "500 sat"
     #[arg(long, default_value = "0 sat", value_name = "AMOUNT")]
     min_price: Msat,
+    /// Who pays, if the run takes a fee for joining
+    #[arg(long, value_enum, default_value = "invoice", value_name = "HOW")]
+    joining_fee: FeeFrom,
     /// Disk for states between inner steps, in GiB; with less, more is computed again when a validator asks
     #[arg(long, default_value_t = 8, value_name = "GIB")]
     states: u64,

@@ -24,6 +24,7 @@ use watershed_shards::transfer::{SetFile, install};
 
 use super::RunArgs;
 use super::conduct::Conduct;
+use super::fee::{Fee, FeeFrom};
 use super::home::Home;
 use super::keep::Keep;
 use super::report::Reporter;
@@ -224,7 +225,7 @@ async fn worked(
     let poll = poll(&context, &news);
     let tasks = Tasks::new(context.clone(), Arc::new(Mutex::new(worker)), join);
     let outcome = tokio::select! {
-        ended = turn(&context, tasks, view) => ended,
+        ended = turn(&context, tasks, args.joining_fee, view) => ended,
         () = poll => Ok(false),
     };
     context.reporter.leave();
@@ -258,12 +259,14 @@ async fn poll(context: &Context, news: &watch::Sender<Option<MinerView>>) {
 async fn turn(
     context: &Context,
     mut tasks: Tasks,
+    from: FeeFrom,
     mut view: watch::Receiver<Option<MinerView>>,
 ) -> Result<bool, String> {
     let mut changes = context.wallet.changes();
     let mut joined: Option<Instant> = None;
     let mut again = AGAIN;
     let mut said = String::new();
+    let mut fee = Fee::new(from);
     let stopped = stop_signal();
     tokio::pin!(stopped);
     loop {
@@ -298,8 +301,8 @@ async fn turn(
         let failed = now.active && now.channel != "ready" && now.channel != "none yet";
         let due = joined.is_none_or(|at| at.elapsed() > if failed { CHANNEL } else { again });
         if (!now.active || joined.is_none() || failed) && due && !now.ended && now.phase != "closing" {
-            match context.say(&Message::Join(tasks.join())).await {
-                Ok(()) => (joined, again) = (Some(Instant::now()), AGAIN),
+            match fee.join(context, tasks.join()).await {
+                Ok(_) => (joined, again) = (Some(Instant::now()), AGAIN),
                 Err(e) if e.is_passing() => {}
                 Err(e) => {
                     let refused = format!("the coordinator does not take this miner: {e}");

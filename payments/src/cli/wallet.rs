@@ -40,6 +40,9 @@ pub enum WalletCommand {
         peer: NodeAddress,
         /// Its size in sat, which come from the on-chain wallet
         sats: u64,
+        /// Tell the whole network of it, so that both nodes are known; BOLT 12 offers need that. Both must listen
+        #[arg(long)]
+        public: bool,
     },
     /// Close all channels with a peer; what is yours goes on chain
     Close {
@@ -110,7 +113,7 @@ pub async fn wallet(place: &Place, command: WalletCommand) -> Outcome {
         WalletCommand::Balance => Request::Balance,
         WalletCommand::Channels { all } => Request::Channels { all },
         WalletCommand::Connect { peer } => Request::Connect { peer },
-        WalletCommand::Open { peer, sats } => Request::Open { peer, sats },
+        WalletCommand::Open { peer, sats, public } => Request::Open { peer, sats, public },
         WalletCommand::Close { peer, force } => Request::Close { peer, force },
         WalletCommand::Receive { amount, memo, expiry, to } => Request::Receive { amount, memo, expiry, to },
         WalletCommand::Received { hash } => Request::Received { hash },

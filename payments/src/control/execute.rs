@@ -76,12 +76,16 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
             wallet.connect(peer).await?;
             ok(&json!({}), vec![line])
         }
-        Request::Open { peer, sats } => {
+        Request::Open { peer, sats, public } => {
             let line = format!(
                 "opening a channel of {sats} sat with {}; it is usable once it is confirmed",
                 peer.id
             );
-            let name = treasury.open_channel(&peer, sats).await?;
+            let name = if public {
+                treasury.open_public_channel(&peer, sats).await?
+            } else {
+                treasury.open_channel(&peer, sats).await?
+            };
             ok(&json!({ "channel": name }), vec![line])
         }
         Request::Ensure { peer, amount, htlcs } => {

@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 
 use super::cashier::Cashier;
 use super::gate::{Gate, Paid};
-use super::price::PriceTable;
+use super::price::{Price, PriceTable};
 use super::refusal::Refusal;
 use super::secret::RootSecret;
 use super::settings::Settings;
@@ -141,8 +141,13 @@ impl<C: Cashier, S: Spent, N: Fn() -> u64> Gate<C, S, N> {
         headers: &HeaderMap,
     ) -> Result<Decision, Box<Response<Body>>> {
         let Some(price) = self.prices.find(method, matched, path) else { return Ok(Decision::Free) };
+        self.sell(price, headers).await.map(Decision::Paid)
+    }
+
+    /// What was paid, or the answer that refuses it.
+    pub(super) async fn sell(&self, price: &Price, headers: &HeaderMap) -> Result<Paid, Box<Response<Body>>> {
         let refusal = match self.admit(price, headers).await {
-            Ok(paid) => return Ok(Decision::Paid(paid)),
+            Ok(paid) => return Ok(paid),
             Err(refusal) => refusal,
         };
         let offered = match refusal.status() {

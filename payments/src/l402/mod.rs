@@ -88,6 +88,7 @@ mod cashier;
 mod caveat;
 mod challenge;
 mod credential;
+mod desk;
 mod gate;
 mod layer;
 mod pattern;
@@ -99,6 +100,7 @@ mod spent;
 mod token;
 
 pub use cashier::{Cashier, Issued};
+pub use desk::Desk;
 pub use gate::Paid;
 pub use layer::{L402Layer, L402Service};
 pub use price::{Price, PriceError, PriceTable, Uses};

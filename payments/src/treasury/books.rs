@@ -8,7 +8,7 @@ use watershed_protocol::{Msat, PaymentHash};
 
 use super::archive::{REMEMBERED, Remembered};
 use super::withdrawals::{Withdrawal, WithdrawalState};
-use super::{Payout, Request, RequestState, Treasury, TreasuryError};
+use super::{Payout, Remittance, Request, RequestState, Treasury, TreasuryError};
 use crate::escrow::{Hold, HoldState, Lot, LotState};
 use crate::ledger::reconcile::{Difference, Expected, Report};
 use crate::ledger::{Account, Entry, EntryError, Legs};
@@ -274,7 +274,8 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         let holds = list::<Hold>(store, Filter::Open)?;
         Ok(!lots.iter().any(|l| matches!(l.record.state, LotState::Paying { .. }))
             && !holds.iter().any(|h| matches!(h.record.state, HoldState::Claiming { .. }))
-            && list::<Payout>(store, Filter::Open)?.is_empty())
+            && list::<Payout>(store, Filter::Open)?.is_empty()
+            && list::<Remittance>(store, Filter::Open)?.iter().all(|r| r.record.holds() == Msat::ZERO))
     }
 
     /// Our side of the channels, while payments of ours of `sent` together are under way.
@@ -395,6 +396,9 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 PayoutState::Paid { fee, .. } => expected.push(Expected::succeeded(hash, true, amount, fee)),
                 PayoutState::Failed { .. } => {}
             }
+        }
+        for (hash, amount, fee) in self.offers_paid()? {
+            expected.push(Expected::succeeded(hash, true, amount, fee));
         }
         for hold in self.kept::<Hold>(tip, at_node)? {
             if let Hold { hash, state: HoldState::Settled { received, .. }, .. } = hold {

@@ -175,7 +175,20 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     /// # Errors
     /// Those of the wallet.
     pub async fn open_channel(&self, peer: &NodeAddress, sats: u64) -> Result<ChannelName, TreasuryError> {
-        let open = OpenChannel { peer: peer.clone(), sats };
+        let open = OpenChannel { peer: peer.clone(), sats, public: false };
+        self.spend_on_chain(sats, self.wallet.open_channel(open)).await
+    }
+
+    /// The same for a channel that the whole network is told of; the peer must allow it.
+    ///
+    /// # Errors
+    /// Those of the wallet.
+    pub async fn open_public_channel(
+        &self,
+        peer: &NodeAddress,
+        sats: u64,
+    ) -> Result<ChannelName, TreasuryError> {
+        let open = OpenChannel { peer: peer.clone(), sats, public: true };
         self.spend_on_chain(sats, self.wallet.open_channel(open)).await
     }
 

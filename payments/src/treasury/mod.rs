@@ -17,11 +17,13 @@
 mod archive;
 mod books;
 mod channels;
+mod claims;
 mod error;
 mod payee;
 mod payer;
 mod payments;
 mod pledges;
+mod remit;
 mod till;
 mod withdrawals;
 
@@ -44,11 +46,13 @@ use crate::wallet::{ChannelPolicy, Event, Outgoing, Wallet};
 pub use archive::REMEMBERED;
 pub use books::{Books, ChannelRecord};
 pub use channels::Capacity;
+pub use claims::Claim;
 pub use error::TreasuryError;
 pub use payee::HoldStatus;
 pub use payer::{LotStatus, Offer};
 pub use payments::{Payout, PayoutState, Request, RequestState};
 pub use pledges::{Campaign, CampaignState, CampaignStatus, PledgeStatus};
+pub use remit::{RemitState, Remittance};
 pub use till::Till;
 pub use withdrawals::{Withdrawal, WithdrawalState};
 
@@ -102,6 +106,8 @@ pub struct Treasury<W, S> {
     // LDK Node builds every transaction from what its wallet has seen, and sees its own only at the next look at the
     // mempool: two in a row would spend the same coin. One at a time, and what the wallet must be down to before the next.
     spending: Arc<tokio::sync::Mutex<Option<u64>>>,
+    // Held while a remittance is begun: two at once would each see the whole account.
+    remitting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<W, S> Clone for Treasury<W, S> {
@@ -117,6 +123,7 @@ impl<W, S> Clone for Treasury<W, S> {
             payments: Arc::clone(&self.payments),
             booked: Arc::clone(&self.booked),
             spending: Arc::clone(&self.spending),
+            remitting: Arc::clone(&self.remitting),
         }
     }
 }
@@ -136,6 +143,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             payments: Arc::default(),
             booked: Arc::default(),
             spending: Arc::default(),
+            remitting: Arc::default(),
         }
     }
 
@@ -214,6 +222,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         for payout in list::<Payout>(self.store.as_ref(), Filter::Open)? {
             self.resume_payout(&payout.record).await?;
         }
+        self.resume_offers().await?;
         for hold in list::<Hold>(self.store.as_ref(), Filter::Open)? {
             self.resume_hold(&hold.record).await?;
         }
@@ -274,12 +283,15 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             Event::Sent { hash, preimage, fee } => {
                 let paid = Some(Outgoing::Succeeded { preimage: *preimage, fee: *fee });
                 self.observe_lot(*hash, paid).await?;
-                self.observe_payout(*hash, paid).await
+                self.observe_payout(*hash, paid).await?;
+                self.observe_offers().await?;
+                self.adopt_sent(*hash, *preimage, *fee)
             }
             // This is a hint: it may be an old one of an earlier attempt. The node's record says what is so.
             Event::Failed { hash, .. } => {
                 self.observe_lot(*hash, Some(Outgoing::Failed)).await?;
-                self.observe_payout(*hash, Some(Outgoing::Failed)).await
+                self.observe_payout(*hash, Some(Outgoing::Failed)).await?;
+                self.observe_offers().await
             }
             Event::ChannelClosed { channel, reason, cooperative, .. } => {
                 if !cooperative {
@@ -311,6 +323,8 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         for campaign in list::<Campaign>(self.store.as_ref(), Filter::Open)? {
             self.advance_campaign(&campaign.record.name).await?;
         }
+        // An offer that fails before there is an invoice has no event with a hash.
+        self.observe_offers().await?;
         if block {
             for lot in list::<Lot>(self.store.as_ref(), Filter::Open)? {
                 self.expire_lot(&lot.record, tip).await?;

@@ -133,7 +133,7 @@ impl Payout {
     }
 }
 
-fn claims_only(account: &Account) -> Result<(), TreasuryError> {
+pub(super) fn claims_only(account: &Account) -> Result<(), TreasuryError> {
     if account.is_place() || matches!(account, Account::RoutingFees | Account::OnChainFees) {
         return Err(TreasuryError::NotAClaim(account.clone()));
     }
@@ -178,6 +178,15 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         found.map(|r| r.record).ok_or(TreasuryError::NoPayment(hash))
     }
 
+    /// All requests on account of `credit`, the oldest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn requests(&self, credit: &Account) -> Result<Vec<Request>, TreasuryError> {
+        let found = list::<Request>(self.store.as_ref(), Filter::Group(&credit.to_string()))?;
+        Ok(found.into_iter().map(|r| r.record).collect())
+    }
+
     /// Books what came in. What nobody asked for belongs to the operator.
     pub(super) fn on_request_paid(&self, hash: PaymentHash, amount: Msat) -> Result<(), TreasuryError> {
         let key = format!("request/{hash}/paid");
@@ -213,6 +222,18 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         max_fee: Msat,
         debit: Account,
     ) -> Result<Payout, TreasuryError> {
+        let needed = invoice.amount().checked_add(max_fee).unwrap_or(Msat::new(u64::MAX));
+        self.begin_payout(invoice, max_fee, debit, needed).await
+    }
+
+    /// As [`Treasury::pay_out`], if the account has what is `needed` of it.
+    pub(super) async fn begin_payout(
+        &self,
+        invoice: &Invoice,
+        max_fee: Msat,
+        debit: Account,
+        needed: Msat,
+    ) -> Result<Payout, TreasuryError> {
         claims_only(&debit)?;
         let (hash, amount) = (invoice.hash(), invoice.amount());
         let known = get::<Payout>(self.store.as_ref(), &hash.to_string())?;
@@ -229,7 +250,6 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         }
         invoice.check_payable(self.wallet.network(), self.now())?;
         let available = self.available(&debit)?;
-        let needed = amount.checked_add(max_fee).unwrap_or(Msat::new(u64::MAX));
         if available < needed {
             return Err(TreasuryError::Budget { account: debit, available, needed });
         }
@@ -416,7 +436,12 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         let sum = |sum: Msat, p: Payout| {
             p.amount.checked_add(p.max_fee).and_then(|a| sum.checked_add(a)).unwrap_or(Msat::new(u64::MAX))
         };
-        Ok(open.filter(|p| p.debit == *account).fold(Msat::ZERO, sum))
+        let payouts = open.filter(|p| p.debit == *account).fold(Msat::ZERO, sum);
+        let offers = self
+            .remittances(account)?
+            .iter()
+            .fold(payouts, |sum, r| sum.checked_add(r.holds()).unwrap_or(Msat::new(u64::MAX)));
+        Ok(offers)
     }
 
     /// Moves a claim from one account to another, once for each `key`.

@@ -7,11 +7,14 @@
 //! it is written down. Events are hints: the truth about a payment is [`Wallet::outgoing`] and [`Wallet::incoming`].
 
 mod balance;
+mod destination;
 mod error;
 mod invoice;
 pub mod ldk;
 mod limits;
 mod policy;
+mod lightning_address;
+mod offer;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt};
 
 pub use balance::{Balances, Channel, ClosedChannelFunds, Holdings};
+pub use destination::{Destination, DestinationError};
 pub use error::WalletError;
 pub use invoice::{Expected, Invoice, InvoiceError};
 pub use ldk_node::bitcoin::Network;
@@ -28,6 +32,8 @@ pub use ldk_node::bitcoin::Network;
 pub use ldk_node::bitcoin::secp256k1::PublicKey as NodeId;
 pub use limits::Limits;
 pub use policy::ChannelPolicy;
+pub use lightning_address::{AddressClient, AddressError, LightningAddress};
+pub use offer::{Offer, OfferError};
 
 /// A node and where it listens: `<66 hex digits>@host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -107,6 +113,15 @@ pub enum Outgoing {
     },
     /// It came back, or never left.
     Failed,
+}
+
+/// A payment to an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfferPayment {
+    /// Of the payee's invoice; the node tells it when the payment has succeeded.
+    pub hash: Option<PaymentHash>,
+    /// How it stands.
+    pub outcome: Outgoing,
 }
 
 /// How a payment to us stands with the node.
@@ -231,6 +246,8 @@ pub struct OpenChannel {
     pub peer: NodeAddress,
     /// Its size, in sat, all ours.
     pub sats: u64,
+    /// Whether the whole network is told of it, so that others can pay through it and both nodes are known.
+    pub public: bool,
 }
 
 /// What to withdraw to a chain address.
@@ -279,6 +296,22 @@ pub trait Wallet: Send + Sync + 'static {
         invoice: &Invoice,
         limits: PayLimits,
     ) -> impl Future<Output = Result<(), WalletError>> + Send;
+
+    /// Asks the payee of an offer for an invoice and pays it. The payee sees the note, and the payment is found by it: it must
+    /// be used once. [`WalletError::NotSent`] means that nothing was sent; after another error it may have been.
+    fn pay_offer(
+        &self,
+        offer: &Offer,
+        amount: Msat,
+        note: String,
+        limits: PayLimits,
+    ) -> impl Future<Output = Result<(), WalletError>> + Send;
+
+    /// What the node knows of a payment to an offer with this note; none if it never heard of it.
+    fn offer_payment(
+        &self,
+        note: String,
+    ) -> impl Future<Output = Result<Option<OfferPayment>, WalletError>> + Send;
 
     /// Claims a held payment. Success says that the node has taken note, [`Event::Received`] that it is done; after the
     /// deadline the node says yes and does nothing.

@@ -57,6 +57,8 @@ mod tests {
             previous: None,
             window: WindowSpec {
                 shards: ShardSetId::from_bytes([2; 32]),
+                snapshot: SnapshotId::from_bytes([3; 32]),
+                tokenizer: TokenizerId::from_bytes([4; 32]),
                 split: Split::Train,
                 mixture: Mixture::try_from([10_000, 0, 0, 0, 0, 0, 0]).unwrap(),
                 seed: 0,

@@ -63,6 +63,17 @@ pub enum Entry {
         /// How much.
         amount: Msat,
     },
+    /// A miner paid to join.
+    Joined {
+        /// The run.
+        run: RunId,
+        /// Who.
+        miner: crate::key::PublicKey,
+        /// The payment.
+        payment: PaymentHash,
+        /// How much.
+        amount: Msat,
+    },
     /// The checkpoint before the first round, or after one.
     Checkpoint(Stepped),
     /// A task was given out, and paid for beforehand.
@@ -121,6 +132,17 @@ pub enum Entry {
         assignment: AssignmentId,
         /// Paid.
         paid: Msat,
+    },
+    /// After its end a sponsor was paid what was left of a pledge, or some of it.
+    Refunded {
+        /// The run.
+        run: RunId,
+        /// The pledge.
+        pledge: PaymentHash,
+        /// The payment to the sponsor.
+        payment: PaymentHash,
+        /// How much.
+        amount: Msat,
     },
 }
 

@@ -340,9 +340,10 @@ impl RunSpec {
             windows.is_some(),
             "such that the windows of all rounds can be numbered",
         )?;
-        // A newcomer has nothing to pay it with.
+        // Some wallets pay whole satoshis only, and a mistake should not cost a fortune.
         let fee = self.funding.joining_fee;
-        range("funding.joining_fee", &fee, fee == Msat::ZERO, "0 in this version")?;
+        let payable = fee.msat().is_multiple_of(1000) && fee <= Self::MAX_JOINING_FEE;
+        range("funding.joining_fee", &fee, payable, "whole satoshis, at most a million")?;
         for (at, member) in self.committee.iter().enumerate() {
             if self.committee.iter().skip(at + 1).any(|m| m.key == member.key) {
                 return Err(SpecError::Twice(member.key));
@@ -350,6 +351,9 @@ impl RunSpec {
         }
         Ok(())
     }
+
+    /// Largest fee for joining.
+    pub const MAX_JOINING_FEE: Msat = Msat::new(1_000_000_000);
 
     /// Largest multiple of `inner.batch` that a fast miner is given.
     pub const MAX_SIZE: u32 = 16;

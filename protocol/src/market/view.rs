@@ -199,6 +199,26 @@ pub struct PledgeView {
     pub state: String,
     /// How much.
     pub amount: Msat,
+    /// Its part of what the run did not spend, as far as it is not paid back.
+    #[serde(default)]
+    pub left: Msat,
+    /// What was paid back after the end of the run.
+    #[serde(default)]
+    pub refunded: Msat,
+    /// How paying back by itself stands: `none` if no destination was left, `waiting`, `paid`, or `claim` if it could not be
+    /// paid there, so that the token is needed.
+    #[serde(default)]
+    pub refund: String,
+}
+
+/// A pledge that was just made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PledgeMade {
+    /// The pledge.
+    #[serde(flatten)]
+    pub pledge: PledgeView,
+    /// Whoever shows this may claim what is left of the pledge. It is told once.
+    pub claim: String,
 }
 
 /// A signed message on its way in.

@@ -116,10 +116,13 @@ pub(crate) fn audit(args: &AuditArgs) -> Result<(), String> {
     }
     let unrecorded: u64 =
         runs.runs.values().flat_map(|r| r.works.values()).map(|w| w.unrecorded().msat()).sum();
+    let joined: usize = runs.runs.values().map(|r| r.joined.len()).sum();
+    let refunds: usize = runs.runs.values().map(|r| r.refunds.len()).sum();
     if args.json {
         let value = serde_json::json!({
             "sound": true, "entries": size, "runs": runs.runs.len(), "checkpoints": done.checkpoints,
             "verdicts": done.verdicts, "rulings": done.rulings, "replayed": done.replayed, "unrecorded_msat": unrecorded,
+            "joining_fees": joined, "refunds": refunds,
         });
         println!("{value}");
         return Ok(());
@@ -131,6 +134,9 @@ pub(crate) fn audit(args: &AuditArgs) -> Result<(), String> {
         runs.runs.iter().flat_map(|(run, told)| told.overruled.iter().map(move |v| (v, run)))
     {
         println!("a false verdict was signed by {validator} in run {run}, and was overruled");
+    }
+    if joined + refunds > 0 {
+        println!("{joined} joining fees, {refunds} payments back to sponsors");
     }
     println!(
         "sound: {size} entries, {} runs; computed again: {} checkpoints, {} verdicts, {} rulings, {} assignments in full",

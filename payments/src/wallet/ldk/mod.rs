@@ -3,6 +3,7 @@
 mod config;
 mod hold;
 mod node;
+mod offers;
 mod private;
 mod restore;
 mod seed;

@@ -14,6 +14,7 @@ use ldk_node::config::{
 };
 use ldk_node::lightning::ln::channelmanager::PaymentId;
 use ldk_node::lightning::ln::msgs::SocketAddress;
+use ldk_node::lightning::routing::gossip::NodeAlias;
 use ldk_node::lightning::routing::router::RouteParametersConfig;
 use ldk_node::lightning_invoice::{Bolt11InvoiceDescription, Description};
 use ldk_node::lightning_types::payment as ldk_payment;
@@ -26,12 +27,15 @@ use super::hold::LIMITS;
 use super::view::{
     chain_payment, channel, closing_balance, event, htlc, lightning_payment, payment, preimage_of, sweep,
 };
-use super::{hold, seed};
+use super::{hold, offers, seed};
 use crate::wallet::{
     Balances, ChainPayment, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
-    LightningPayment, Limits, Network, NodeAddress, NodeId, OpenChannel, Outgoing, PayLimits, Wallet,
+    LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing, PayLimits, Wallet,
     WalletError, Withdraw,
 };
+
+/// What the network is told as a name, for nodes that have public channels: 32 bytes, filled up with zeros (BOLT 7).
+const ALIAS: [u8; 32] = *b"watershed\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// How long [`Wallet::stop`] waits for claims to be signed off by the peer.
 const CLAIMS: Duration = Duration::from_secs(3);
@@ -106,6 +110,8 @@ impl LdkWallet {
         let config = Config {
             network,
             storage_dir_path: data.join("node").to_string_lossy().into_owned(),
+            // A node that listens may have public channels; it has none unless one is opened as such.
+            node_alias: (!listening.is_empty()).then_some(NodeAlias(ALIAS)),
             listening_addresses: (!listening.is_empty()).then_some(listening),
             trusted_peers_0conf: settings.payer.iter().map(|p| p.id).collect(),
             // No peer is exempt from the anchor reserve: a miner without on-chain funds is then given a channel whose
@@ -156,7 +162,7 @@ impl LdkWallet {
     }
 
     /// Runs a call of the node's on a thread that may block.
-    fn on_node<T: Send + 'static, F>(
+    pub(super) fn on_node<T: Send + 'static, F>(
         &self,
         call: F,
     ) -> impl Future<Output = Result<T, WalletError>> + Send + use<T, F>
@@ -174,7 +180,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(call).await.map_err(|e| WalletError::Task(e.to_string()))?
 }
 
-fn refused(action: &'static str) -> impl Fn(NodeError) -> WalletError {
+pub(super) fn refused(action: &'static str) -> impl Fn(NodeError) -> WalletError {
     move |e| WalletError::Node { action, reason: e.to_string() }
 }
 
@@ -277,6 +283,21 @@ impl Wallet for LdkWallet {
             }
         })
         .await
+    }
+
+    async fn pay_offer(
+        &self,
+        offer: &Offer,
+        amount: Msat,
+        note: String,
+        limits: PayLimits,
+    ) -> Result<(), WalletError> {
+        let offer = offer.clone();
+        self.on_node(move |node| offers::pay(node, &offer, amount, note, limits)).await
+    }
+
+    async fn offer_payment(&self, note: String) -> Result<Option<OfferPayment>, WalletError> {
+        self.on_node(move |node| Ok(offers::find(node, &note))).await
     }
 
     async fn claim(&self, hash: PaymentHash, amount: Msat, preimage: Preimage) -> Result<(), WalletError> {
@@ -432,14 +453,20 @@ impl Wallet for LdkWallet {
 
     async fn open_channel(&self, open: OpenChannel) -> Result<ChannelName, WalletError> {
         self.on_node(move |node| {
-            let OpenChannel { peer, sats } = open;
+            let OpenChannel { peer, sats, public } = open;
             let config = ChannelConfig {
                 max_dust_htlc_exposure: MaxDustHTLCExposure::FixedLimit {
                     limit_msat: LIMITS.max_dust.msat(),
                 },
                 ..ChannelConfig::default()
             };
-            match node.open_channel(peer.id, socket(&peer.address)?, sats, None, Some(config)) {
+            let address = socket(&peer.address)?;
+            let opened = if public {
+                node.open_announced_channel(peer.id, address, sats, None, Some(config))
+            } else {
+                node.open_channel(peer.id, address, sats, None, Some(config))
+            };
+            match opened {
                 Ok(name) => Ok(name.0.to_string()),
                 Err(NodeError::ConnectionFailed) => Err(WalletError::Connection(peer.to_string())),
                 Err(NodeError::InsufficientFunds) => {

@@ -18,9 +18,9 @@ pub(super) fn payment(node: &Node, hash: PaymentHash, direction: PaymentDirectio
 
 pub(super) fn preimage_of(payment: &PaymentDetails) -> Option<Preimage> {
     match &payment.kind {
-        PaymentKind::Bolt11 { preimage, .. } | PaymentKind::Bolt11Jit { preimage, .. } => {
-            preimage.map(|p| Preimage::from_bytes(p.0))
-        }
+        PaymentKind::Bolt11 { preimage, .. }
+        | PaymentKind::Bolt11Jit { preimage, .. }
+        | PaymentKind::Bolt12Offer { preimage, .. } => preimage.map(|p| Preimage::from_bytes(p.0)),
         _ => None,
     }
 }
