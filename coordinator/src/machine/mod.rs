@@ -12,8 +12,8 @@
 //! finds in its journal what it still has to do. Applying the same message twice changes nothing the second time.
 
 mod apply;
-mod dispute;
 mod budget;
+mod dispute;
 mod due;
 mod effect;
 mod event;

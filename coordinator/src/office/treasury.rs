@@ -8,7 +8,7 @@ use watershed_payments::l402::Desk;
 use watershed_payments::ledger::{Account, Name};
 use watershed_payments::store::SqliteStore;
 use watershed_payments::treasury::{
-    CampaignState, CampaignStatus, LotStatus, Offer, PayoutState, PledgeStatus, Treasury, TreasuryError,
+    CampaignState, CampaignStatus, LotStatus, Offer, PayoutState, Treasury, TreasuryError,
 };
 use watershed_payments::wallet::ldk::LdkWallet;
 use watershed_payments::wallet::{AddressClient, Invoice, NodeAddress, Wallet as _, WalletError};

@@ -63,18 +63,14 @@ fn what_sponsors_get_back_is_recorded_once_and_after_the_end() {
     let (_, mut run) = opened(0);
     let back = |n: u8| Event::Refunded { pledge: payment(9), payment: payment(n), amount: Msat::new(5) };
     assert!(run.apply(&back(1), 1).is_err(), "not before the end");
-    run.apply(&Event::Cancel { reason: "x".to_owned() }, 1).unwrap();
+    run.apply(&Event::Cancel { reason: "x".to_owned(), at: 1 }, 1).unwrap();
     run.apply(&Event::Funded { pledges: vec![(payment(9), Msat::new(1_000_000))] }, 1).unwrap();
     let effects = run.apply(&Event::Finished { left: Msat::new(1_000_000) }, 1).unwrap();
     assert!(matches!(&effects[..], [Effect::Record(entry), Effect::Refunds]
         if matches!(&**entry, Entry::Ended { how: FinalState::Cancelled { .. }, .. })));
     for n in [1, 2] {
-        let entry = Entry::Refunded {
-            run: run.id,
-            pledge: payment(9),
-            payment: payment(n),
-            amount: Msat::new(5),
-        };
+        let entry =
+            Entry::Refunded { run: run.id, pledge: payment(9), payment: payment(n), amount: Msat::new(5) };
         assert_eq!(run.apply(&back(n), 1), Ok(vec![Effect::Record(Box::new(entry))]));
         assert_eq!(run.apply(&back(n), 1), Ok(Vec::new()));
     }

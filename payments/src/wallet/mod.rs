@@ -11,10 +11,10 @@ mod destination;
 mod error;
 mod invoice;
 pub mod ldk;
-mod limits;
-mod policy;
 mod lightning_address;
+mod limits;
 mod offer;
+mod policy;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,10 +30,10 @@ pub use invoice::{Expected, Invoice, InvoiceError};
 pub use ldk_node::bitcoin::Network;
 /// A Lightning node, by its compressed public key.
 pub use ldk_node::bitcoin::secp256k1::PublicKey as NodeId;
-pub use limits::Limits;
-pub use policy::ChannelPolicy;
 pub use lightning_address::{AddressClient, AddressError, LightningAddress};
+pub use limits::Limits;
 pub use offer::{Offer, OfferError};
+pub use policy::ChannelPolicy;
 
 /// A node and where it listens: `<66 hex digits>@host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

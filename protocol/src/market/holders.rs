@@ -42,7 +42,9 @@ mod tests {
         ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec, OuterSpec,
         RewardSpec, RoundsSpec,
     };
-    use crate::{BasisPoints, Digest, Msat, RoundNumber, RunId, SecretKey, ShardSetId};
+    use crate::{
+        BasisPoints, Digest, Msat, RoundNumber, RunId, SecretKey, ShardSetId, SnapshotId, TokenizerId,
+    };
 
     fn key(n: u8) -> PublicKey {
         SecretKey::from_entropy([n; 32]).unwrap().public()
@@ -57,8 +59,6 @@ mod tests {
             previous: None,
             window: WindowSpec {
                 shards: ShardSetId::from_bytes([2; 32]),
-                snapshot: SnapshotId::from_bytes([3; 32]),
-                tokenizer: TokenizerId::from_bytes([4; 32]),
                 split: Split::Train,
                 mixture: Mixture::try_from([10_000, 0, 0, 0, 0, 0, 0]).unwrap(),
                 seed: 0,
@@ -93,6 +93,8 @@ mod tests {
             },
             data: DataSpec {
                 shards: ShardSetId::from_bytes([2; 32]),
+                snapshot: SnapshotId::from_bytes([3; 32]),
+                tokenizer: TokenizerId::from_bytes([4; 32]),
                 mixture: Mixture::try_from([10_000, 0, 0, 0, 0, 0, 0]).unwrap(),
                 sequence_length: 8,
                 max_epochs: 1,

@@ -30,8 +30,8 @@ use super::view::{
 use super::{hold, offers, seed};
 use crate::wallet::{
     Balances, ChainPayment, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
-    LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing, PayLimits, Wallet,
-    WalletError, Withdraw,
+    LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing,
+    PayLimits, Wallet, WalletError, Withdraw,
 };
 
 /// What the network is told as a name, for nodes that have public channels: 32 bytes, filled up with zeros (BOLT 7).
