@@ -7,6 +7,8 @@ mod altered;
 mod cast;
 #[path = "record/garbage.rs"]
 mod garbage;
+#[path = "record/large.rs"]
+mod large;
 #[path = "record/money.rs"]
 mod money;
 #[path = "record/order.rs"]

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use watershed_commons::client::{Client, ClientError, from_text, to_text};
+use watershed_commons::client::{Client, ClientError, from_text, to_text, watch};
+use watershed_commons::log::Pins;
 use watershed_engine::device::{self, OpenDevice};
 use watershed_engine::selftest;
 use watershed_payments::escrow::earned as tiers_of;
@@ -25,8 +26,11 @@ use crate::{Outcome as Ended, RunArgs, secrets, serve};
 /// Wait before something that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Largest submission, opening or checkpoint that is downloaded.
-const MAX_BLOB: usize = 16 << 30;
+/// How often the coordinator's log is held against what was seen of it before.
+const WATCH: Duration = Duration::from_secs(20);
+
+/// Largest file of a shard set that is downloaded.
+const MAX_BLOB: u64 = 16 << 30;
 
 /// What was done so far.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -108,8 +112,12 @@ pub(crate) async fn run(args: &RunArgs, conduct: Conduct) -> Ended {
             None => std::future::pending().await,
         }
     };
+    // A coordinator that rewrites its record is not worked for: this ends with both of its signatures.
+    let watched =
+        async { Err(watch(&client, Pins::new(&home.folder().join("logs")), WATCH).await.to_string()) };
     tokio::select! {
         served = serving => served,
+        rewritten = watched => rewritten,
         worked = all_runs(args, &home, &client, &device, key, conduct) => worked,
         () = watershed_payments::cli::stop_signal() => Ok(()),
     }
@@ -181,13 +189,13 @@ async fn all_runs(
 }
 
 /// Downloads a run's shard set, if it is not in `store`.
-pub(crate) async fn fetch(
+async fn fetch(
     client: &Client,
     run: RunId,
     store: &Store,
     spec: &watershed_protocol::market::RunSpec,
 ) -> Ended {
-    use watershed_shards::transfer::{SetFile, install};
+    use watershed_shards::transfer::{SetFile, install_file};
     let id = spec.data.shards;
     if OpenSet::open(store, id).is_ok() {
         return Ok(());
@@ -199,8 +207,9 @@ pub(crate) async fn fetch(
             "shard" => SetFile::Shard(file.sha256),
             other => return Err(format!("the coordinator names a file of an unknown kind, {other:?}")),
         };
-        let bytes = client.download(file.sha256, MAX_BLOB).await.map_err(|e| e.to_string())?;
-        install(store, id, role, &bytes).map_err(|e| e.to_string())?;
+        let incoming = store.root().join("incoming").join(file.sha256.to_string());
+        client.download_to(file.sha256, &incoming, MAX_BLOB).await.map_err(|e| e.to_string())?;
+        install_file(store, id, role, &incoming).map_err(|e| e.to_string())?;
     }
     OpenSet::open(store, id).map(drop).map_err(|e| format!("the run's text is not what its name says: {e}"))
 }
@@ -306,7 +315,11 @@ impl Session {
             round.randomness.ok_or("the coordinator does not show what scores are drawn from")?;
         let checkpoint = view.checkpoint.as_ref().ok_or("the coordinator shows no checkpoint")?;
         let n = lock(&self.bench).settings().parameters();
-        let bytes = self.client.download(checkpoint.blob, 4 * n).await.map_err(|e| e.to_string())?;
+        let incoming = self.home.folder().join("incoming").join(checkpoint.blob.to_string());
+        let arrived = self.client.download_to(checkpoint.blob, &incoming, 4 * n as u64).await;
+        arrived.map_err(|e| e.to_string())?;
+        let bytes = std::fs::read(&incoming).map_err(|e| format!("{}: {e}", incoming.display()))?;
+        let _ = std::fs::remove_file(&incoming);
         let parameters = floats_of(&bytes, "the checkpoint", 1, n).map_err(|e| e.to_string())?;
         let parameters = parameters.into_iter().next().unwrap_or_default();
         let digest = checkpoint_digest(&parameters).map_err(|e| e.to_string())?;
@@ -345,7 +358,7 @@ impl Session {
     /// One submission with what it continues.
     async fn submitted(&self, work: &WorkView) -> Result<Submitted, String> {
         let commitment = work.commitment.clone().ok_or("a commitment is missing")?;
-        let reveal = work.reveal.clone().ok_or("a submission is missing")?;
+        let reveal = self.client.reveal(self.run, work.id).await.map_err(|e| e.to_string())?;
         let previous = match work.assignment.previous {
             None => None,
             Some(id) => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use watershed_protocol::market::{Entry, FinalState, Outcome, RunSpec, Stepped, TermsOffered};
 use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, RunId, decode};
 
+use super::index::Index;
 use super::{RecordFault, RunTold, Runs, Told};
 
 pub(super) fn total(amounts: impl Iterator<Item = Msat>) -> Msat {
@@ -26,6 +27,10 @@ impl Runs {
         match entry {
             Entry::Run { spec } => self.run(&spec),
             Entry::Pledge { run, hash, amount } => self.of(run)?.pledge(hash, amount),
+            Entry::Text(text) => self.of(text.run)?.text(text),
+            Entry::Round { run, round, shown, randomness } => {
+                self.of(run)?.closed(round.0, &shown, randomness)
+            }
             Entry::Checkpoint(stepped) => self.of(stepped.run)?.checkpoint(stepped),
             Entry::Assigned { assignment, lots, node } => {
                 self.of(assignment.run)?.assigned(assignment, lots, node)
@@ -56,10 +61,12 @@ impl Runs {
         let told = RunTold {
             spec,
             coordinator,
+            text: None,
             pledges: BTreeMap::new(),
             checkpoints: Vec::new(),
             works: BTreeMap::new(),
             ended: None,
+            index: Index::default(),
         };
         match self.runs.insert(id, told) {
             None => Ok(()),
@@ -115,7 +122,7 @@ impl RunTold {
             return Err(RecordFault::Order("a checkpoint"));
         }
         let Some(last) = self.checkpoints.last() else {
-            if stepped.round.0 != 0 || !stepped.accepted.is_empty() {
+            if stepped.round.0 != 0 || !stepped.accepted.is_empty() || self.text.is_none() {
                 return Err(RecordFault::Order("the first checkpoint"));
             }
             self.checkpoints.push(stepped);
@@ -124,8 +131,8 @@ impl RunTold {
         let round = stepped.round.0.checked_sub(1).filter(|r| *r >= last.round.0);
         let round = round.ok_or(RecordFault::Order("a checkpoint"))?;
         // Of a round that is tried again under its number, only the last attempt can be accepted.
-        let of_round = self.works.iter().filter(|(_, w)| w.assignment.round.0 == round && w.is_accepted());
-        let accepted: Vec<AssignmentId> = of_round.map(|(id, _)| *id).collect();
+        let right = |id: &&AssignmentId| self.works.get(id).is_some_and(Told::is_accepted);
+        let accepted: Vec<AssignmentId> = self.index.of_round(round).filter(right).copied().collect();
         if accepted != stepped.accepted || accepted.len() < self.spec.rounds.min_accepted as usize {
             return Err(RecordFault::Accepted(stepped.round.0));
         }
@@ -145,7 +152,9 @@ impl RunTold {
             return Err(RecordFault::Order("the end of a run, before that of an escrow"));
         }
         // A round counts when somebody is paid for it beforehand, so the last one left a trace.
-        if how == FinalState::Finished && self.newest_round().map(|r| r + 1) != Some(self.spec.rounds.count) {
+        if how == FinalState::Finished
+            && self.index.newest_round().map(|r| r + 1) != Some(self.spec.rounds.count)
+        {
             return Err(RecordFault::Order("the end of a run, before its last round"));
         }
         sum("pledged", pledged, total(self.pledges.values().copied()))?;

@@ -6,12 +6,14 @@
 mod assigned;
 mod fault;
 mod follow;
+mod index;
 mod message;
+mod round;
 
 use std::collections::BTreeMap;
 
 use watershed_protocol::market::{
-    Assignment, Commitment, FinalState, Reveal, RunSpec, Stepped, TermsOffered, Verdict,
+    Assignment, Commitment, FinalState, Reveal, RunSpec, Stepped, TermsOffered, TextSource, Verdict,
 };
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RunId};
 
@@ -54,6 +56,8 @@ pub struct RunTold {
     pub spec: RunSpec,
     /// Who signed it: the coordinator.
     pub coordinator: PublicKey,
+    /// The text that it trains on.
+    pub text: Option<TextSource>,
     /// Pledges that were taken.
     pub pledges: BTreeMap<PaymentHash, Msat>,
     /// Checkpoints from the first on.
@@ -62,26 +66,14 @@ pub struct RunTold {
     pub works: BTreeMap<AssignmentId, Told>,
     /// How it ended.
     pub ended: Option<FinalState>,
+    index: index::Index,
 }
 
 impl RunTold {
-    /// Round of the newest task.
-    fn newest_round(&self) -> Option<u32> {
-        self.works.values().map(|w| w.assignment.round.0).max()
-    }
-
     /// The round under way; those before it are over, with or without a checkpoint.
     fn round(&self) -> u32 {
         let begun = self.checkpoints.last().map_or(0, |c| c.round.0);
-        self.newest_round().map_or(begun, |newest| newest.max(begun))
-    }
-
-    /// Tasks of the same attempt at a round.
-    fn attempt(&self, of: &Assignment) -> impl Iterator<Item = &Told> {
-        let (round, checkpoint) = (of.round, of.checkpoint);
-        self.works
-            .values()
-            .filter(move |w| w.assignment.round == round && w.assignment.checkpoint == checkpoint)
+        self.index.newest_round().map_or(begun, |newest| newest.max(begun))
     }
 }
 

@@ -180,7 +180,7 @@ pub(crate) async fn serve(folder: &Path) -> Result<(), Failed> {
         Arc::new(Office { money: FreeMoney(market.clone()), market, blobs, computer, falsehood: None });
     let shared = Shared::new(
         Arc::clone(&office),
-        key.public(),
+        key,
         ("nowhere".to_owned(), "regtest".to_owned()),
         (verifier, log_folder),
         1 << 30,

@@ -101,17 +101,19 @@ impl Run {
                 Phase::Funding => Ok(self.close(FinalState::Cancelled { reason: reason.clone() })),
                 _ => Ok(Vec::new()),
             },
-            Event::Prepared(stepped) => {
+            Event::Prepared { text, first } => {
                 if self.phase != Phase::Preparing {
                     return Ok(Vec::new());
                 }
-                self.checkpoints.push(stepped.clone());
+                self.checkpoints.push(first.clone());
                 self.phase = Phase::Running;
-                let record = Effect::Record(Box::new(Entry::Checkpoint(stepped.clone())));
-                Ok(match self.cancelled.clone() {
-                    Some(reason) => [vec![record], self.close(FinalState::Cancelled { reason })].concat(),
-                    None => vec![record],
-                })
+                let record = |entry| Effect::Record(Box::new(entry));
+                let mut effects =
+                    vec![record(Entry::Text(text.clone())), record(Entry::Checkpoint(first.clone()))];
+                if let Some(reason) = self.cancelled.clone() {
+                    effects.extend(self.close(FinalState::Cancelled { reason }));
+                }
+                Ok(effects)
             }
             Event::Begin { live } => self.begin(live, now),
             Event::Deadline { round, until } => match &self.round {

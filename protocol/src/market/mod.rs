@@ -2,6 +2,7 @@
 
 mod assignment;
 mod message;
+mod promise;
 mod record;
 mod spec;
 mod verdict;
@@ -11,7 +12,8 @@ pub use assignment::{
     Assignment, Commitment, Opened, Opening, Reveal, StepClaim, TermsOffered, TrajectoryHash,
 };
 pub use message::{Command, Join, Message, PayoutRequest, Upload};
-pub use record::{Entry, FinalState, Stepped};
+pub use promise::Promise;
+pub use record::{Entry, FinalState, Stepped, TextSource};
 pub use spec::{
     ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec, OuterSpec,
     RewardSpec, RoundsSpec, RunSpec, SpecError,
