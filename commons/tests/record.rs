@@ -9,6 +9,8 @@ mod cast;
 mod disputes;
 #[path = "record/garbage.rs"]
 mod garbage;
+#[path = "record/large.rs"]
+mod large;
 #[path = "record/money.rs"]
 mod money;
 #[path = "record/order.rs"]

@@ -276,7 +276,7 @@ impl Session {
     /// One submission with what it continues.
     async fn submitted(&mut self, work: &WorkView) -> Result<Submitted, String> {
         let commitment = work.commitment.clone().ok_or("a commitment is missing")?;
-        let reveal = work.reveal.clone().ok_or("a submission is missing")?;
+        let reveal = self.client.reveal(self.run, work.id).await.map_err(|e| e.to_string())?;
         let previous = match (self.looked.previous.get(&work.id), work.assignment.previous) {
             (Some(known), _) => known.clone(),
             (None, None) => None,

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use watershed_commons::client::{Client, ClientError};
+use watershed_commons::client::{Client, ClientError, watch};
+use watershed_commons::log::Pins;
 use watershed_engine::device::{self, OpenDevice};
 use watershed_engine::selftest;
 use watershed_protocol::market::view::RunView;
@@ -30,6 +31,9 @@ const AGAIN_SOON: [Duration; 2] = [Duration::from_millis(500), Duration::from_se
 
 /// Between two looks while an answer or another validator is waited for.
 const SOON: Duration = Duration::from_millis(300);
+
+/// How often the coordinator's log is held against what was seen of it before.
+const WATCH: Duration = Duration::from_secs(20);
 
 /// Largest file of a shard set.
 const MAX_FILE: u64 = 4 << 30;
@@ -104,8 +108,12 @@ pub(crate) async fn run(args: &RunArgs, conduct: Conduct) -> Ended {
             None => std::future::pending().await,
         }
     };
+    // A coordinator that rewrites its record is not worked for: this ends with both of its signatures.
+    let watched =
+        async { Err(watch(&client, Pins::new(&home.folder().join("logs")), WATCH).await.to_string()) };
     tokio::select! {
         served = serving => served,
+        rewritten = watched => rewritten,
         worked = all_runs(args, &home, &client, &device, key, conduct) => worked,
         () = watershed_payments::cli::stop_signal() => Ok(()),
     }
@@ -183,13 +191,13 @@ async fn all_runs(
 }
 
 /// Downloads a run's shard set, if it is not in `store`.
-pub(crate) async fn fetch(
+async fn fetch(
     client: &Client,
     run: RunId,
     store: &Store,
     spec: &watershed_protocol::market::RunSpec,
 ) -> Ended {
-    use watershed_shards::transfer::{SetFile, install};
+    use watershed_shards::transfer::{SetFile, install_file};
     let id = spec.data.shards;
     if OpenSet::open(store, id).is_ok() {
         return Ok(());
@@ -201,9 +209,10 @@ pub(crate) async fn fetch(
             "shard" => SetFile::Shard(file.sha256),
             other => return Err(format!("the coordinator names a file of an unknown kind, {other:?}")),
         };
-        let limit = usize::try_from(file.bytes.min(MAX_FILE)).unwrap_or(usize::MAX);
-        let bytes = client.download(file.sha256, limit).await.map_err(|e| e.to_string())?;
-        install(store, id, role, &bytes).map_err(|e| e.to_string())?;
+        let incoming = store.root().join("incoming").join(file.sha256.to_string());
+        let limit = file.bytes.min(MAX_FILE);
+        client.download_to(file.sha256, &incoming, limit).await.map_err(|e| e.to_string())?;
+        install_file(store, id, role, &incoming).map_err(|e| e.to_string())?;
     }
     OpenSet::open(store, id).map(drop).map_err(|e| format!("the run's text is not what its name says: {e}"))
 }

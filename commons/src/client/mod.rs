@@ -1,7 +1,10 @@
 //! Talking to a coordinator: its API and its blobs.
 
 mod fee;
+mod log;
+mod transfer;
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -12,10 +15,13 @@ use serde::de::DeserializeOwned;
 use sha2::Digest as _;
 use thiserror::Error;
 use watershed_protocol::market::view::{
-    FileView, InfoView, MinerView, PledgeMade, PledgeView, Refused, RoundWorkView, RunView, Signed, WorkView,
+    FileView, InfoView, MinerView, PledgeMade, PledgeView, Refused, RoundWorkView, RunView, Signed, TakenView,
+    WorkView,
 };
-use watershed_protocol::market::{Command, Message, PayoutRequest, Present, Upload};
+use watershed_protocol::market::{Command, Message, PayoutRequest, Present, Reveal, Upload};
 use watershed_protocol::{AssignmentId, Digest, Envelope, PublicKey, RunId, SecretKey, decode, encode};
+
+pub use log::{WebLog, watch};
 
 /// How long an ordinary answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,6 +78,14 @@ pub enum ClientError {
         url: String,
         /// Most bytes.
         limit: usize,
+    },
+    /// The disk.
+    #[error("{path}: {source}")]
+    Disk {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// A message that cannot be sent.
     #[error(transparent)]
@@ -234,6 +248,14 @@ impl Client {
         self.get(&format!("/v1/runs/{run}/works/{assignment}")).await
     }
 
+    /// What the miner of a task showed, with the digests of all its steps.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reveal(&self, run: RunId, assignment: AssignmentId) -> Result<Reveal, ClientError> {
+        self.get(&format!("/v1/runs/{run}/works/{assignment}/reveal")).await
+    }
+
     /// What concerns a miner, as soon as its version is not `known`, or after some seconds.
     ///
     /// # Errors
@@ -267,7 +289,22 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn say(&self, run: RunId, message: &Message, key: &SecretKey) -> Result<(), ClientError> {
-        self.forward(run, to_text(&Envelope::sign(message, key)?)?).await
+        self.say_for_promise(run, message, key).await.map(drop)
+    }
+
+    /// As [`Client::say`]; gives what the coordinator signed if the message belongs into the record.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn say_for_promise(
+        &self,
+        run: RunId,
+        message: &Message,
+        key: &SecretKey,
+    ) -> Result<Option<Envelope>, ClientError> {
+        let envelope = to_text(&Envelope::sign(message, key)?)?;
+        let taken: TakenView = self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await?;
+        Ok(taken.promise.as_deref().and_then(from_text))
     }
 
     /// Sends a message that is signed already, in base64.
@@ -275,9 +312,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn forward(&self, run: RunId, envelope: String) -> Result<(), ClientError> {
-        let done: serde_json::Value =
-            self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await?;
-        drop(done);
+        let taken: TakenView = self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await?;
+        drop(taken);
         Ok(())
     }
 
@@ -358,20 +394,6 @@ impl Client {
         let answer = sent.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
         self.checked(&url, answer).await?;
         Ok(sha256)
-    }
-
-    /// Downloads a blob of at most `limit` bytes and checks its hash.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn download(&self, sha256: Digest, limit: usize) -> Result<Vec<u8>, ClientError> {
-        let url = format!("{}/v1/blobs/{sha256}", self.base);
-        let sent = self.http.get(&url).timeout(TRANSFER).send().await;
-        let answer = sent.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
-        let answer = self.checked(&url, answer).await?;
-        let bytes = self.body(&url, answer, limit).await?;
-        let found = Digest(sha2::Sha256::digest(&bytes).into());
-        if found == sha256 { Ok(bytes) } else { Err(ClientError::Hash { wanted: sha256, found }) }
     }
 
     /// A file of the public log, if it is there.

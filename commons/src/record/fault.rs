@@ -65,6 +65,14 @@ pub enum RecordFault {
         /// By computation.
         wanted: Msat,
     },
+    /// Another text than the specification's.
+    #[error("the text that is named is not the run's")]
+    Text,
+    /// The end of submissions, told otherwise than it was.
+    #[error(
+        "round {0} is closed with other submissions than were shown, or draws its scores from something else"
+    )]
+    Closed(u32),
     /// A checkpoint made of other submissions than were accepted.
     #[error("the checkpoint after round {0} is not made of the submissions that were accepted")]
     Accepted(u32),

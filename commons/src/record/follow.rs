@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use watershed_protocol::market::{Entry, FinalState, Outcome, RunSpec, Stepped, TermsOffered};
 use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, RunId, decode};
 
+use super::index::Index;
 use super::{RecordFault, RunTold, Runs, Told};
 
 pub(super) fn total(amounts: impl Iterator<Item = Msat>) -> Msat {
@@ -36,6 +37,10 @@ impl Runs {
             Entry::Joined { run, miner, payment, amount } => self.of(run)?.joined(miner, payment, amount),
             Entry::Refunded { run, pledge, payment, amount } => {
                 self.of(run)?.refunded(pledge, payment, amount)
+            }
+            Entry::Text(text) => self.of(text.run)?.text(text),
+            Entry::Round { run, round, shown, randomness } => {
+                self.of(run)?.closed(round.0, &shown, randomness)
             }
             Entry::Checkpoint(stepped) => self.of(stepped.run)?.checkpoint(stepped),
             Entry::Assigned { assignment, lots, node } => {
@@ -71,6 +76,7 @@ impl Runs {
         let told = RunTold {
             spec,
             coordinator,
+            text: None,
             pledges: BTreeMap::new(),
             joined: BTreeMap::new(),
             refunds: BTreeMap::new(),
@@ -81,6 +87,7 @@ impl Runs {
             leaked: BTreeMap::new(),
             ended: None,
             left: Msat::ZERO,
+            index: Index::default(),
         };
         match self.runs.insert(id, told) {
             None => Ok(()),
@@ -136,7 +143,7 @@ impl RunTold {
             return Err(RecordFault::Order("a checkpoint"));
         }
         let Some(last) = self.checkpoints.last() else {
-            if stepped.round.0 != 0 || !stepped.accepted.is_empty() {
+            if stepped.round.0 != 0 || !stepped.accepted.is_empty() || self.text.is_none() {
                 return Err(RecordFault::Order("the first checkpoint"));
             }
             self.checkpoints.push(stepped);
@@ -145,14 +152,15 @@ impl RunTold {
         let round = stepped.round.0.checked_sub(1).filter(|r| *r >= last.round.0);
         let round = round.ok_or(RecordFault::Order("a checkpoint"))?;
         // Of a round that is tried again under its number, only the last attempt can be accepted.
-        let of_round = self.works.iter().filter(|(_, w)| w.assignment.round.0 == round && w.is_accepted());
+        let of_round = || self.index.of_round(round).filter_map(|id| Some((id, self.works.get(id)?)));
         let unruled = |w: &Told| w.is_disputed() && w.rulings.len() != w.verdicts.len();
-        if self.works.values().any(|w| w.assignment.round.0 == round && unruled(w)) {
+        if of_round().any(|(_, w)| unruled(w)) {
             return Err(RecordFault::Order(
                 "a checkpoint, before verdicts that contradict each other are ruled on,",
             ));
         }
-        let accepted: Vec<AssignmentId> = of_round.map(|(id, _)| *id).collect();
+        let accepted: Vec<AssignmentId> =
+            of_round().filter(|(_, w)| w.is_accepted()).map(|(id, _)| *id).collect();
         if accepted != stepped.accepted || accepted.len() < self.spec.rounds.min_accepted as usize {
             return Err(RecordFault::Accepted(stepped.round.0));
         }
@@ -189,7 +197,9 @@ impl RunTold {
             return Err(RecordFault::Order("the end of a run, before that of an escrow"));
         }
         // A round counts when somebody is paid for it beforehand, so the last one left a trace.
-        if how == FinalState::Finished && self.newest_round().map(|r| r + 1) != Some(self.spec.rounds.count) {
+        if how == FinalState::Finished
+            && self.index.newest_round().map(|r| r + 1) != Some(self.spec.rounds.count)
+        {
             return Err(RecordFault::Order("the end of a run, before its last round"));
         }
         sum("pledged", pledged, total(self.pledges.values().copied()))?;

@@ -24,7 +24,7 @@ impl Runs {
                 let id = commitment.assignment;
                 let told = self.with(id)?;
                 // Whoever has seen the work of others binds itself to nothing any more.
-                let late = |t: &RunTold, w: &Told| t.attempt(&w.assignment).any(|w| w.reveal.is_some());
+                let late = |t: &RunTold, w: &Told| t.index.is_shown(&w.assignment);
                 told.under_way(id, "a commitment", late)?;
                 let work = told.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
                 if work.assignment.miner != signer {
@@ -38,8 +38,8 @@ impl Runs {
             Message::Reveal(reveal) => {
                 let id = reveal.assignment;
                 let told = self.with(id)?;
-                // Every verdict is drawn from all that was shown.
-                let late = |t: &RunTold, w: &Told| t.attempt(&w.assignment).any(|w| !w.verdicts.is_empty());
+                // Scores are drawn from all that was shown.
+                let late = |t: &RunTold, w: &Told| t.index.randomness(&w.assignment).is_some();
                 told.under_way(id, "a submission", late)?;
                 let steps = told.spec.inner.steps as usize;
                 let work = told.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
@@ -52,6 +52,8 @@ impl Runs {
                 if work.reveal.replace(reveal).is_some() {
                     return Err(RecordFault::Twice(format!("the submission of {id}")));
                 }
+                let submission = work.commitment.as_ref().map(|c| c.submission);
+                told.index.showed(id, &work.assignment, submission);
                 Ok(())
             }
             Message::Open(opening) => {
@@ -225,10 +227,10 @@ impl RunTold {
         {
             return Err(RecordFault::Trajectory);
         }
-        let shown = self.attempt(&work.assignment).filter(|w| w.reveal.is_some());
-        let mut shown: Vec<SubmissionId> =
-            shown.filter_map(|w| w.commitment.as_ref().map(|c| c.submission)).collect();
-        if Verdict::randomness(work.assignment.run, work.assignment.round, &mut shown) != verdict.randomness {
+        let Some(randomness) = self.index.randomness(&work.assignment) else {
+            return Err(RecordFault::Order("a verdict"));
+        };
+        if randomness != verdict.randomness {
             return wrong("its scores are drawn from something else than the submissions of the round");
         }
         let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;

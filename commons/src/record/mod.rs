@@ -6,14 +6,16 @@
 mod assigned;
 mod fault;
 mod follow;
+mod index;
 mod message;
 mod purse;
+mod round;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::market::{
     Assignment, Commitment, FinalState, Opened, Opening, Reveal, RunSpec, Spoken, Stepped, TermsOffered,
-    Verdict, is_disputed, is_sound, score_of,
+    TextSource, Verdict, is_disputed, is_sound, score_of,
 };
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RoundNumber, RunId};
 
@@ -79,6 +81,8 @@ pub struct RunTold {
     pub spec: RunSpec,
     /// Who signed it: the coordinator.
     pub coordinator: PublicKey,
+    /// The text that it trains on.
+    pub text: Option<TextSource>,
     /// Pledges that were taken.
     pub pledges: BTreeMap<PaymentHash, Msat>,
     /// Miners that paid to join, and how much.
@@ -99,35 +103,23 @@ pub struct RunTold {
     pub ended: Option<FinalState>,
     /// Left for the sponsors at its end.
     pub left: Msat,
+    index: index::Index,
 }
 
 impl RunTold {
-    /// Round of the newest task.
-    fn newest_round(&self) -> Option<u32> {
-        self.works.values().map(|w| w.assignment.round.0).max()
-    }
-
     /// The round under way; those before it are over, with or without a checkpoint.
     fn round(&self) -> u32 {
         let begun = self.checkpoints.last().map_or(0, |c| c.round.0);
-        self.newest_round().map_or(begun, |newest| newest.max(begun))
+        self.index.newest_round().map_or(begun, |newest| newest.max(begun))
     }
 
     /// Submissions of a miner that were accepted and rejected before a round.
     fn record_of(&self, miner: PublicKey, round: RoundNumber) -> (u32, u32) {
-        let of = self.works.values().filter(|w| w.assignment.miner == miner && w.assignment.round < round);
-        of.fold((0, 0), |(accepted, rejected), w| {
+        let of = self.index.of_miner(&miner).filter_map(|id| self.works.get(id));
+        of.filter(|w| w.assignment.round < round).fold((0, 0), |(accepted, rejected), w| {
             let wrong = !w.verdicts.is_empty() && !w.is_sound();
             (accepted + u32::from(w.is_accepted()), rejected + u32::from(wrong))
         })
-    }
-
-    /// Tasks of the same attempt at a round.
-    fn attempt(&self, of: &Assignment) -> impl Iterator<Item = &Told> {
-        let (round, checkpoint) = (of.round, of.checkpoint);
-        self.works
-            .values()
-            .filter(move |w| w.assignment.round == round && w.assignment.checkpoint == checkpoint)
     }
 }
 

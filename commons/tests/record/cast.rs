@@ -3,7 +3,7 @@
 use watershed_protocol::data::{Split, WindowSpec};
 use watershed_protocol::market::{
     Assignment, ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, Entry, FundingSpec, InnerSpec,
-    ModelSpec, OuterSpec, RewardSpec, RoundsSpec, RunSpec, TermsOffered,
+    ModelSpec, OuterSpec, RewardSpec, RoundsSpec, RunSpec, TermsOffered, TextSource,
 };
 use watershed_protocol::{
     BasisPoints, Digest, Domain, Envelope, Msat, Preimage, PublicKey, RoundNumber, RunId, SecretKey,
@@ -147,6 +147,19 @@ pub(crate) fn run() -> RunId {
 
 pub(crate) fn opened(spec: &RunSpec, signer: &SecretKey) -> Entry {
     Entry::Run { spec: Envelope::sign(spec, signer).unwrap() }
+}
+
+/// What a run of this specification's text trains on.
+pub(crate) fn text(run: RunId) -> Entry {
+    Entry::Text(TextSource {
+        run,
+        shards: spec().data.shards,
+        set: digest("set"),
+        snapshot: SnapshotId::of(b"a snapshot"),
+        tokenizer: TokenizerId::of(b"a tokenizer"),
+        index: digest("index"),
+        consents: Some(digest("consents")),
+    })
 }
 
 /// The parameters with which a round begins.

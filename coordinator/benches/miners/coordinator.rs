@@ -211,7 +211,7 @@ pub(crate) async fn serve(folder: &Path) -> Result<(), Failed> {
     let office = Office::new(market.clone(), FreeMoney(market), blobs, computer, None);
     let shared = Shared::new(
         Arc::clone(&office),
-        key.public(),
+        key,
         ("nowhere".to_owned(), "regtest".to_owned()),
         (verifier, log_folder),
         1 << 30,

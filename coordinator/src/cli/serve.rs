@@ -31,7 +31,7 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "WATERSHED_LIBRARY", value_name = "DIR")]
     library: Option<PathBuf>,
     /// Where blobs are: a folder, or s3://BUCKET/PREFIX with AWS_* variables [default: blobs in the coordinator's folder]
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, env = "WATERSHED_BLOBS", value_name = "PLACE")]
     blobs: Option<String>,
     /// The device for outer steps: auto, cpu, gpu or gpu:N
     #[arg(long, default_value = "auto")]
@@ -82,7 +82,8 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
     std::fs::write(folder.join("log.vkey"), &verifier)?;
     let journal = folder.join("coordinator.sqlite");
     let (market, effects) = Market::open(&journal)?;
-    let recorder = Recorder::open(&log_folder, log_key, &journal)?;
+    let recorder = Recorder::open(&log_folder, log_key.clone(), &journal)?;
+    let recorder = recorder.false_if(falsehood, &log_folder, log_key);
     let changes = market.changes();
     let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || recorder.run(changes, &runtime));
@@ -111,7 +112,7 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
     };
     let shared = Shared::new(
         Arc::clone(&office),
-        key.public(),
+        key,
         (address.clone(), config.network.to_string()),
         (verifier, log_folder),
         args.max_upload << 20,

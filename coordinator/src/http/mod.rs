@@ -2,6 +2,7 @@
 
 mod answer;
 mod blobs;
+mod codes;
 mod fee;
 mod guard;
 mod health;
@@ -11,7 +12,11 @@ mod metrics;
 mod money;
 mod openapi;
 mod page;
+mod routes;
 mod runs;
+mod schema;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::path::PathBuf;
@@ -19,8 +24,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
-use watershed_protocol::PublicKey;
+use axum::routing::get;
+use watershed_protocol::{PublicKey, SecretKey};
 
 use crate::office::{Money, Office};
 use metrics::Metrics;
@@ -37,6 +42,8 @@ pub struct Shared<M> {
     pub office: Arc<Office<M>>,
     /// The coordinator's key, which signs specifications and commands.
     pub key: PublicKey,
+    /// Signs promises.
+    secret: SecretKey,
     /// Its node, `<66 hex digits>@host:port`.
     pub node: String,
     /// The Bitcoin network.
@@ -62,7 +69,7 @@ impl<M: Money> Shared<M> {
     /// For [`router`].
     pub fn new(
         office: Arc<Office<M>>,
-        key: PublicKey,
+        secret: SecretKey,
         (node, network): (String, String),
         (log, log_folder): (String, PathBuf),
         max_upload: u64,
@@ -70,7 +77,8 @@ impl<M: Money> Shared<M> {
     ) -> Arc<Self> {
         Arc::new(Self {
             office,
-            key,
+            key: secret.public(),
+            secret,
             node,
             network,
             log,
@@ -84,35 +92,14 @@ impl<M: Money> Shared<M> {
 
 /// All routes.
 pub fn router<M: Money>(shared: Arc<Shared<M>>) -> Router {
-    let transfers = Router::new()
-        .route("/v1/blobs/{sha256}", get(blobs::get::<M>).put(blobs::put::<M>))
-        .layer(DefaultBodyLimit::disable());
-    Router::new()
-        .route("/", get(page::index::<M>))
-        .route("/runs/{run}", get(page::run::<M>))
-        .route("/healthz", get(health::show::<M>))
-        .route("/metrics", get(metrics::show::<M>))
-        .route("/v1/openapi.json", get(openapi::document))
-        .route("/v1/info", get(runs::info::<M>))
-        .route("/v1/runs", get(runs::list::<M>))
-        .route("/v1/runs/{run}", get(runs::show::<M>))
-        .route("/v1/runs/{run}/works", get(runs::works::<M>))
-        .route("/v1/runs/{run}/works/{assignment}", get(runs::work::<M>))
-        .route("/v1/runs/{run}/miners/{miner}", get(runs::miner::<M>))
-        .route("/v1/runs/{run}/files", get(runs::files::<M>))
-        .route("/v1/runs/{run}/messages", post(runs::message::<M>))
-        .route("/v1/runs/{run}/events", get(runs::events::<M>))
-        .route("/v1/commands", post(runs::command::<M>))
-        .route("/v1/runs/{run}/pledges", get(money::raised::<M>).post(money::pledge::<M>))
-        .route("/v1/runs/{run}/pledges/{hash}", get(money::state::<M>))
-        .route("/v1/runs/{run}/pledges/{hash}/qr", get(money::qr::<M>))
-        .route("/v1/runs/{run}/refunds", post(money::refund::<M>))
-        .route("/v1/payouts", post(money::payout::<M>))
-        .route("/log/{*path}", get(log::file::<M>))
+    let pages = Router::new().route("/", get(page::index::<M>)).route("/runs/{run}", get(page::run::<M>));
+    routes::operations::<M>()
+        .into_iter()
+        .fold(pages, |router, operation| router.route(operation.about.path, operation.handler))
         .layer(DefaultBodyLimit::max(MAX_JSON))
         .layer(axum::middleware::from_fn(guard::patience))
-        .merge(transfers)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared.guard), guard::rate))
+        .layer(axum::middleware::from_fn(answer::in_form))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), metrics::count::<M>))
         .with_state(shared)
 }

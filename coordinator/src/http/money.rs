@@ -19,7 +19,7 @@ use crate::machine::Phase;
 use crate::office::Money;
 
 fn run_id(text: &str) -> Result<RunId, Refuse> {
-    text.parse().map_err(|e| Refuse::bad("bad-id", format!("the run: {e}")))
+    text.parse().map_err(|e| Refuse::of("bad-id", format!("the run: {e}")))
 }
 
 #[derive(Deserialize)]
@@ -38,10 +38,10 @@ pub(super) async fn pledge<M: Money>(
     let run = run_id(&run)?;
     let funding = shared.office.market.with(run, |r| r.phase == Phase::Funding)?;
     if !funding {
-        return Err(Refuse::bad("wrong-phase", "this run takes no pledges now"));
+        return Err(Refuse::of("wrong-phase", "this run takes no pledges now"));
     }
     let amount = Msat::from_sat(pledge.amount_sat).filter(|a| *a > Msat::ZERO);
-    let amount = amount.ok_or_else(|| Refuse::bad("out-of-range", "the amount"))?;
+    let amount = amount.ok_or_else(|| Refuse::of("out-of-range", "the amount"))?;
     let refund_to = pledge.refund_to.as_deref().map(str::trim).filter(|to| !to.is_empty());
     json(shared.office.money.pledge(run, &pledge.sponsor, amount, refund_to).await?)
 }
@@ -61,7 +61,7 @@ pub(super) async fn qr<M: Money>(
     let pledge = shared.office.money.pledge_state(run_id(&run)?, &hash)?;
     // In capitals a QR code needs fewer modules.
     let code = QRBuilder::new(format!("LIGHTNING:{}", pledge.invoice.to_uppercase())).build();
-    let code = code.map_err(|_| Refuse::bad("too-long", "the invoice is too long for a QR code"))?;
+    let code = code.map_err(|_| Refuse::of("too-long", "the invoice is too long for a QR code"))?;
     let svg = SvgBuilder::default().to_str(&code);
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response())
 }

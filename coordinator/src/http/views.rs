@@ -1,7 +1,11 @@
 //! What is shown of a run.
 
+use std::collections::BTreeMap;
+
 use watershed_commons::client::to_text;
-use watershed_protocol::market::view::{MinerView, RoundView, RoundWorkView, RunView, SumsView, WorkView};
+use watershed_protocol::market::view::{
+    MinerView, NewsView, RoundView, RoundWorkView, RunView, ShownView, SumsView, WorkView,
+};
 use watershed_protocol::market::{FinalState, Stepped};
 use watershed_protocol::{AssignmentId, Envelope, PublicKey};
 
@@ -59,6 +63,37 @@ fn text(envelope: &Envelope) -> String {
     to_text(envelope).unwrap_or_default()
 }
 
+fn sums(run: &Run) -> SumsView {
+    let t = &run.totals;
+    SumsView {
+        pledged: t.pledged,
+        locked: t.locked,
+        paid: t.paid,
+        back: t.back,
+        fees: t.fees,
+        left: t.left,
+        accepted: t.accepted,
+        rejected: t.rejected,
+    }
+}
+
+/// Few bytes, whatever the size of the round.
+pub(super) fn news(run: &Run) -> NewsView {
+    let mut works = BTreeMap::new();
+    for (_, work) in run.current() {
+        *works.entry(work_stage(&work.stage).to_owned()).or_insert(0) += 1;
+    }
+    NewsView {
+        version: run.version,
+        phase: phase(run).to_owned(),
+        round: round(run),
+        works,
+        rounds_done: run.next_round,
+        miners: run.miners.values().filter(|m| m.active).count(),
+        sums: sums(run),
+    }
+}
+
 pub(super) fn view(run: &Run) -> RunView {
     let end = match &run.phase {
         Phase::Closing { how, .. } | Phase::Ended { how } => match how {
@@ -68,7 +103,6 @@ pub(super) fn view(run: &Run) -> RunView {
         },
         _ => run.cancelled.as_ref().map(|reason| format!("cancelled: {reason}")).unwrap_or_default(),
     };
-    let t = &run.totals;
     RunView {
         run: run.id,
         title: run.spec.title.clone(),
@@ -80,16 +114,7 @@ pub(super) fn view(run: &Run) -> RunView {
         rounds: run.spec.rounds.count,
         round: round(run),
         miners: run.miners.values().filter(|m| m.active).count(),
-        sums: SumsView {
-            pledged: t.pledged,
-            locked: t.locked,
-            paid: t.paid,
-            back: t.back,
-            fees: t.fees,
-            left: t.left,
-            accepted: t.accepted,
-            rejected: t.rejected,
-        },
+        sums: sums(run),
         checkpoints: run.checkpoints.clone(),
         spec: run.spec.clone(),
         signed: text(&run.signed),
@@ -110,7 +135,7 @@ pub(super) fn work(run: &Run, id: AssignmentId, work: &Work) -> WorkView {
         hashed: work.hashes.keys().copied().collect(),
         lots: work.lots.clone(),
         commitment: work.commitment.clone(),
-        reveal: work.reveal.clone(),
+        reveal: work.reveal.as_ref().map(ShownView::from),
         openings: work.openings.iter().map(|(key, opening)| (*key, opening.clone())).collect(),
         opened: work.opened.values().cloned().collect(),
         sound: work.sound.iter().copied().collect(),

@@ -123,17 +123,20 @@ impl Run {
                 Phase::Funding => Ok(self.close(FinalState::Cancelled { reason: reason.clone() })),
                 _ => Err(Refusal::Known),
             },
-            Event::Prepared(stepped) => {
+            Event::Prepared { text, first } => {
                 if self.phase != Phase::Preparing {
                     return Err(Refusal::Known);
                 }
-                self.checkpoints.push(stepped.clone());
+                self.checkpoints.push(first.clone());
                 self.phase = Phase::Running;
-                let record = Effect::Record(Box::new(Entry::Checkpoint(stepped.clone())));
-                Ok(match self.cancelled.clone() {
-                    Some(reason) => [vec![record], self.close(FinalState::Cancelled { reason })].concat(),
-                    None => [vec![record], self.close_if_exhausted()].concat(),
-                })
+                let record = |entry| Effect::Record(Box::new(entry));
+                let mut effects =
+                    vec![record(Entry::Text(text.clone())), record(Entry::Checkpoint(first.clone()))];
+                effects.extend(match self.cancelled.clone() {
+                    Some(reason) => self.close(FinalState::Cancelled { reason }),
+                    None => self.close_if_exhausted(),
+                });
+                Ok(effects)
             }
             Event::Begin { live } => self.begin(live, now),
             Event::Deadline { round, until } => match &self.round {

@@ -1,7 +1,7 @@
 //! What happens to a run.
 
 use serde::{Deserialize, Serialize};
-use watershed_protocol::market::{Message, Stepped};
+use watershed_protocol::market::{Message, Stepped, TextSource};
 use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, PublicKey, Wire};
 
 /// A fact.
@@ -42,7 +42,12 @@ pub enum Event {
         reason: String,
     },
     /// The first checkpoint is made.
-    Prepared(Stepped),
+    Prepared {
+        /// What the run trains on.
+        text: TextSource,
+        /// The checkpoint.
+        first: Stepped,
+    },
     /// These miners are there; a round may begin.
     Begin {
         /// Who was heard of lately.

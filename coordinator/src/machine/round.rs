@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::data::{Split, WindowSpec};
-use watershed_protocol::market::{Assignment, FinalState, Stepped, holders};
-use watershed_protocol::{AssignmentId, Msat, PublicKey, RoundNumber};
+use watershed_protocol::market::{Assignment, Entry, FinalState, Stepped, holders};
+use watershed_protocol::{AssignmentId, Digest, Msat, PublicKey, RoundNumber};
 
 use super::{Effect, Miner, Phase, Refusal, Round, Run, Stage, Work, WorkStage};
 
@@ -173,6 +173,9 @@ impl Run {
             let judging = if stage == Stage::Judging { now } else { round.judging };
             self.round = Some(Round { stage, until, randomness, judging, ..round });
             self.touch_current();
+            if let (Stage::Judging, true, Some(randomness)) = (stage, anybody, randomness) {
+                effects.push(self.closed(round.number, randomness));
+            }
             if !anybody {
                 // Nobody is left: a round in which nobody was even paid does not count.
                 effects.extend(self.end_round(round.stage != Stage::Locking, now));
@@ -182,6 +185,13 @@ impl Run {
             }
         }
         effects
+    }
+
+    /// Says in the record that nobody shows anything any more.
+    fn closed(&self, round: u32, randomness: Digest) -> Effect {
+        let shown = self.current().filter(|(_, w)| w.stage == WorkStage::Revealed);
+        let shown = shown.map(|(id, _)| *id).collect();
+        Effect::Record(Box::new(Entry::Round { run: self.id, round: RoundNumber(round), shown, randomness }))
     }
 
     fn touch_current(&mut self) {

@@ -176,7 +176,10 @@ impl<M: Money> Office<M> {
                 self.money.cancel_campaign(run, reason).await?;
                 None
             }
-            Effect::Prepare => Some(Event::Prepared(self.computer.prepare(run, &spec, &self.blobs).await?)),
+            Effect::Prepare => {
+                let (text, first) = self.computer.prepare(run, &spec, &self.blobs).await?;
+                Some(Event::Prepared { text, first })
+            }
             Effect::Channel { miner, version } => {
                 let node = self.market.with(run, |r| r.miners.get(miner).map(|m| m.node.clone()))?;
                 let Some(node) = node else { return Ok(None) };

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use watershed_protocol::market::Stepped;
-use watershed_protocol::{AssignmentId, Digest, Msat, PaymentHash, PublicKey, RoundNumber};
+use watershed_protocol::market::{Stepped, TextSource};
+use watershed_protocol::{
+    AssignmentId, Digest, Msat, PaymentHash, PublicKey, RoundNumber, SnapshotId, TokenizerId,
+};
 
 use watershed_coordinator::machine::{Effect, Event, Run};
 
@@ -74,6 +76,21 @@ fn luck(rng: &mut Rng, fair: bool, percent: u64) -> Result<(), String> {
     if fair || rng.chance(percent) { Ok(()) } else { Err("bad luck".to_owned()) }
 }
 
+/// The first checkpoint of a run.
+pub(crate) fn prepared(run: &Run) -> Event {
+    let none = Digest([0; 32]);
+    let text = TextSource {
+        run: run.id,
+        shards: run.spec.data.shards,
+        set: none,
+        snapshot: SnapshotId::from_bytes(none.0),
+        tokenizer: TokenizerId::from_bytes(none.0),
+        index: none,
+        consents: None,
+    };
+    Event::Prepared { text, first: stepped(run, 0, Vec::new()) }
+}
+
 pub(crate) fn stepped(run: &Run, round: u32, accepted: Vec<AssignmentId>) -> Stepped {
     let digest = Digest([u8::try_from(round).unwrap(); 32]);
     Stepped {
@@ -127,7 +144,7 @@ impl Book {
                 self.campaign_cancelled = true;
                 return Done::Quiet;
             }
-            Effect::Prepare => Event::Prepared(stepped(run, 0, Vec::new())),
+            Effect::Prepare => prepared(run),
             Effect::Channel { miner, version } => {
                 let (miner, version, result) = (*miner, *version, luck(rng, fair, 80));
                 return Done::Event(Box::new(Event::Channel { miner, version, result }));

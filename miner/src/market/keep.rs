@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use watershed_engine::train::State;
 use watershed_protocol::market::{Assignment, Commitment, Reveal, StepClaim};
-use watershed_protocol::{AssignmentId, Digest, Wire, decode, encode};
+use watershed_protocol::{AssignmentId, Digest, Envelope, Wire, decode, encode};
 use watershed_rounds::{Carried, floats, floats_of};
 
 /// Folder of a run.
@@ -74,6 +74,21 @@ impl Keep {
     /// Parameters of a checkpoint, if they are here.
     pub(super) fn checkpoint(&self, digest: Digest) -> Result<Option<Vec<u8>>, String> {
         read(&self.folder.join("checkpoints").join(digest.to_string()))
+    }
+
+    /// Keeps what the coordinator signed when it took a message: with it `watershed-validator audit --promise` proves that a
+    /// record lacks what was promised. Nothing depends on it, so that it cannot be kept is no reason to stop.
+    pub(super) fn keep_promise(&self, id: AssignmentId, kind: &str, promise: &Envelope) {
+        let path = self.folder.join("promises").join(format!("{id}.{kind}"));
+        let kept = encode(promise).map_err(|e| e.to_string()).and_then(|bytes| write(&path, &bytes));
+        if let Err(e) = kept {
+            eprintln!("the coordinator's promise is not kept: {e}");
+        }
+    }
+
+    /// Where a download goes until it is whole; what is there of it is not asked for again.
+    pub(super) fn incoming(&self, blob: Digest) -> PathBuf {
+        self.folder.join("incoming").join(blob.to_string())
     }
 
     /// Keeps a checkpoint, and the one before it.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use watershed_commons::client::{Client, ClientError};
+use watershed_commons::client::{Client, ClientError, watch};
+use watershed_commons::log::Pins;
 use watershed_engine::device::OpenDevice;
 use watershed_payments::cli::{start, stop_signal};
 use watershed_payments::store::SqliteStore;
@@ -20,7 +21,7 @@ use watershed_protocol::{Digest, Msat, PublicKey, RoundNumber, RunId, SecretKey,
 use watershed_rounds::Workbench;
 use watershed_shards::library::Store;
 use watershed_shards::shard::OpenSet;
-use watershed_shards::transfer::{SetFile, install};
+use watershed_shards::transfer::{SetFile, install_file};
 
 use super::RunArgs;
 use super::conduct::Conduct;
@@ -40,6 +41,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Wait before a channel that failed is asked for again.
 const CHANNEL: Duration = Duration::from_secs(30);
 
+/// How often the coordinator's log is held against what was seen of it before.
+const WATCH: Duration = Duration::from_secs(20);
+
 /// Largest file of a shard set.
 const MAX_FILE: u64 = 4 << 30;
 
@@ -57,11 +61,22 @@ pub(super) struct Context {
     pub(super) conduct: Conduct,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) reporter: Arc<Reporter>,
+    pub(super) pins: Pins,
 }
 
 impl Context {
     pub(super) async fn say(&self, message: &Message) -> Result<(), ClientError> {
-        self.client.say(self.run, message, &self.key).await
+        let promise = self.client.say_for_promise(self.run, message, &self.key).await?;
+        if let Some(id) =
+            message.subject().filter(|_| matches!(message, Message::Commit(_) | Message::Reveal(_)))
+        {
+            let kind = if matches!(message, Message::Commit(_)) { "commit" } else { "reveal" };
+            match promise {
+                Some(promise) => self.keep.keep_promise(id, kind, &promise),
+                None => eprintln!("the coordinator does not sign that it took the {kind} of {id}"),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn me(&self) -> PublicKey {
@@ -84,15 +99,16 @@ async fn fetch(client: &Client, run: RunId, store: &Store, id: ShardSetId) -> Re
             "shard" => SetFile::Shard(file.sha256),
             other => return Err(format!("the coordinator names a file of an unknown kind, {other:?}")),
         };
+        let incoming = store.root().join("incoming").join(file.sha256.to_string());
         if file.bytes > MAX_FILE {
             return Err(format!(
                 "the coordinator names a file of {} bytes as part of the run's text",
                 file.bytes
             ));
         }
-        let limit = usize::try_from(file.bytes).unwrap_or(usize::MAX);
-        let bytes = client.download(file.sha256, limit).await.map_err(|e| e.to_string())?;
-        install(store, id, role, &bytes).map_err(|e| e.to_string())?;
+        let arrived = client.download_to(file.sha256, &incoming, file.bytes).await;
+        arrived.map_err(|e| e.to_string())?;
+        install_file(store, id, role, &incoming).map_err(|e| e.to_string())?;
     }
     OpenSet::open(store, id).map(drop).map_err(|e| format!("the run's text is not what its name says: {e}"))
 }
@@ -220,6 +236,7 @@ async fn worked(
         conduct,
         stop: Arc::default(),
         reporter: Arc::new(Reporter::new(home, run)),
+        pins: Pins::new(&home.folder().join("logs")),
     };
     let (news, view) = watch::channel(None::<MinerView>);
     let poll = poll(&context, &news);
@@ -268,7 +285,9 @@ async fn turn(
     let mut said = String::new();
     let mut fee = Fee::new(from);
     let stopped = stop_signal();
-    tokio::pin!(stopped);
+    let watched = watch(&context.client, context.pins.clone(), WATCH);
+    tokio::pin!(stopped, watched);
+    let mut rewritten: Option<String> = None;
     loop {
         tokio::select! {
             () = &mut stopped => {
@@ -279,11 +298,20 @@ async fn turn(
                 let _ = tokio::time::timeout(Duration::from_secs(3), context.say(&leave)).await;
                 return Ok(false);
             }
+            e = &mut watched, if rewritten.is_none() => {
+                // What is done is still paid for; nothing more is begun.
+                eprintln!("{e}\nNo more work is taken from this coordinator.");
+                rewritten = Some(e.to_string());
+                let _ = context.say(&Message::Leave { run: context.run }).await;
+            }
             _ = view.changed() => {}
             _ = changes.changed() => {}
             () = tokio::time::sleep(TURN) => {}
         }
         let Some(now) = view.borrow_and_update().clone() else { continue };
+        if let Some(why) = rewritten.as_ref().filter(|_| tasks.all_closed(&now)) {
+            return Err(why.clone());
+        }
         if now.ended && tasks.all_closed(&now) {
             eprintln!("the run is over");
             return Ok(true);
@@ -300,7 +328,8 @@ async fn turn(
         }
         let failed = now.active && now.channel != "ready" && now.channel != "none yet";
         let due = joined.is_none_or(|at| at.elapsed() > if failed { CHANNEL } else { again });
-        if (!now.active || joined.is_none() || failed) && due && !now.ended && now.phase != "closing" {
+        let wanted = !now.ended && now.phase != "closing" && rewritten.is_none();
+        if (!now.active || joined.is_none() || failed) && due && wanted {
             match fee.join(context, tasks.join()).await {
                 Ok(_) => (joined, again) = (Some(Instant::now()), AGAIN),
                 Err(e) if e.is_passing() => {}

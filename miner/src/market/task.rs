@@ -251,8 +251,12 @@ impl Tasks {
                 let blob =
                     blob.ok_or("the coordinator does not show the checkpoint of this assignment")?.blob;
                 let limit = MAX_CHECKPOINT.min(4 * n);
-                let bytes = self.context.client.download(blob, limit).await.map_err(|e| e.to_string())?;
+                let incoming = self.context.keep.incoming(blob);
+                let arrived = self.context.client.download_to(blob, &incoming, limit as u64).await;
+                arrived.map_err(|e| e.to_string())?;
+                let bytes = std::fs::read(&incoming).map_err(|e| format!("{}: {e}", incoming.display()))?;
                 self.context.keep.keep_checkpoint(digest, &bytes)?;
+                let _ = std::fs::remove_file(&incoming);
                 bytes
             }
         };

@@ -4,6 +4,7 @@ mod assignment;
 mod dispute;
 mod holders;
 mod message;
+mod promise;
 mod record;
 mod spec;
 mod times;
@@ -16,7 +17,8 @@ pub use assignment::{
 pub use dispute::{Spoken, is_disputed, is_sound, score_of};
 pub use holders::holders;
 pub use message::{Command, Join, Message, PayoutRequest, Present, Upload};
-pub use record::{Entry, FinalState, Stepped};
+pub use promise::Promise;
+pub use record::{Entry, FinalState, Stepped, TextSource};
 pub use spec::{
     ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec, OuterSpec,
     RewardSpec, RoundsSpec, RunSpec, SpecError,

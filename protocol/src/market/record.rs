@@ -7,7 +7,7 @@ use crate::amount::Msat;
 use crate::codec::Wire;
 use crate::envelope::Envelope;
 use crate::hash::Digest;
-use crate::id::{AssignmentId, RoundNumber, RunId};
+use crate::id::{AssignmentId, RoundNumber, RunId, ShardSetId, SnapshotId, TokenizerId};
 use crate::payment::PaymentHash;
 
 /// A checkpoint.
@@ -28,6 +28,25 @@ pub struct Stepped {
     pub accepted: Vec<AssignmentId>,
     /// Bits of the loss on held-out text.
     pub loss: u32,
+}
+
+/// The text that a run trains on, from its shards down to what its contributors signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextSource {
+    /// The run.
+    pub run: RunId,
+    /// The shard set.
+    pub shards: ShardSetId,
+    /// SHA-256 of the file that describes the set, and names its shards.
+    pub set: Digest,
+    /// The snapshot that it was made from: the deposits in force, with their consent.
+    pub snapshot: SnapshotId,
+    /// The tokenizer.
+    pub tokenizer: TokenizerId,
+    /// SHA-256 of the index, which leads from every token to the manifest of its deposit.
+    pub index: Digest,
+    /// SHA-256 of the proofs of consent: the snapshot, and what contributors signed. None if the coordinator has tokens only.
+    pub consents: Option<Digest>,
 }
 
 /// How a run ended.
@@ -74,6 +93,8 @@ pub enum Entry {
         /// How much.
         amount: Msat,
     },
+    /// What the run trains on.
+    Text(TextSource),
     /// The checkpoint before the first round, or after one.
     Checkpoint(Stepped),
     /// A task was given out, and paid for beforehand.
@@ -99,6 +120,18 @@ pub enum Entry {
     Message {
         /// A signed `Message`.
         envelope: Envelope,
+    },
+    /// A round takes no more submissions: from what was shown its scores are drawn.
+    Round {
+        /// The run.
+        run: RunId,
+        /// Which.
+        round: RoundNumber,
+        /// Tasks whose work was shown, ascending.
+        #[serde(deserialize_with = "crate::codec::list")]
+        shown: Vec<AssignmentId>,
+        /// What the windows of the scores are drawn from.
+        randomness: Digest,
     },
     /// An escrow ended.
     Settled {

@@ -1,5 +1,7 @@
 //! What a coordinator's API shows, as JSON. Envelopes are base64 of their encoding.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::assignment::{Assignment, Commitment, Opened, Opening, Reveal, TermsOffered};
@@ -94,6 +96,43 @@ pub struct RoundView {
     pub randomness: Option<Digest>,
 }
 
+/// What a miner showed, in short: a thousand miners with 1,500 steps each have more digests than an answer should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownView {
+    /// SHA-256 of the encoded pseudo-gradient, its name among the blobs.
+    pub blob: Digest,
+    /// State digest before the first step.
+    pub start: Digest,
+    /// How many steps.
+    pub steps: u32,
+}
+
+impl From<&Reveal> for ShownView {
+    fn from(reveal: &Reveal) -> Self {
+        let steps = u32::try_from(reveal.steps.len()).unwrap_or(u32::MAX);
+        Self { blob: reveal.blob, start: reveal.start, steps }
+    }
+}
+
+/// What changes about a run while it runs: an event of its stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewsView {
+    /// Changes with every event; the id of the event in the stream.
+    pub version: u64,
+    /// `funding`, `preparing`, `running`, `closing` or `ended`.
+    pub phase: String,
+    /// The round under way.
+    pub round: Option<RoundView>,
+    /// Tasks of the round under way, by their stage.
+    pub works: BTreeMap<String, u32>,
+    /// Rounds that are done.
+    pub rounds_done: u32,
+    /// Miners that joined and want work.
+    pub miners: usize,
+    /// Sums.
+    pub sums: SumsView,
+}
+
 /// A task with everything that came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkView {
@@ -113,8 +152,8 @@ pub struct WorkView {
     pub lots: Vec<TermsOffered>,
     /// What the miner bound itself to.
     pub commitment: Option<Commitment>,
-    /// What it showed.
-    pub reveal: Option<Reveal>,
+    /// What it showed, without the digests of all steps: these are at `works/{assignment}/reveal`.
+    pub reveal: Option<ShownView>,
     /// What validators asked for.
     pub openings: Vec<(PublicKey, Opening)>,
     /// What the miner answered.
@@ -227,6 +266,13 @@ pub struct PledgeMade {
 pub struct Signed {
     /// Base64 of an encoded envelope.
     pub envelope: String,
+}
+
+/// That a message was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenView {
+    /// For what belongs into the record: base64 of a signed `Promise` that it will be there.
+    pub promise: Option<String>,
 }
 
 /// Why a request was refused.

@@ -10,7 +10,9 @@ use watershed_protocol::{AssignmentId, Digest, PublicKey, RunId};
 use watershed_rounds::{OuterResult, Workbench, floats, sha256};
 use watershed_shards::library::Store;
 
-use super::place::Place;
+use super::draw::Drawn;
+use super::fault::{Fault, unable};
+use super::place::{Found, Place};
 use super::replay::Chains;
 use super::rulings;
 use crate::judge::{self, FirstLook, Submitted};
@@ -29,14 +31,17 @@ fn text(e: impl std::fmt::Display) -> String {
 }
 
 /// Everything shown in a round.
-fn submissions(told: &RunTold, round: u32, place: &Place, limit: usize) -> Result<Vec<Submitted>, String> {
+fn submissions(told: &RunTold, round: u32, place: &Place, limit: usize) -> Result<Vec<Submitted>, Fault> {
     let of = told.works.iter().filter(|(_, w)| w.assignment.round.0 == round);
     let shown = of.filter_map(|(id, w)| Some((id, w, w.commitment.clone()?, w.reveal.clone()?)));
     shown
         .map(|(id, work, commitment, reveal)| {
             let previous = work.assignment.previous.and_then(|p| told.works.get(&p)?.commitment.clone());
-            // What is too long to be a submission was none to the validators either.
-            let encoded = place.blob(reveal.blob, limit).unwrap_or_default();
+            let encoded = match place.look(&format!("the submission of {id}"), reveal.blob, limit)? {
+                Found::Bytes(bytes) => bytes,
+                // What is too long to be a submission was none to the validators either.
+                Found::TooLong => Vec::new(),
+            };
             Ok(Submitted {
                 id: *id,
                 assignment: work.assignment.clone(),
@@ -78,13 +83,13 @@ impl Recomputed {
         store: &Store,
         device: &OpenDevice,
         place: &Place,
-        replay: u32,
-    ) -> Result<(), String> {
+        drawn: &Drawn,
+    ) -> Result<(), Fault> {
         let Some(first) = told.checkpoints.first() else { return Ok(()) };
-        let mut bench = Workbench::new(&told.spec, store, device).map_err(text)?;
+        let mut bench = Workbench::new(&told.spec, store, device).map_err(unable)?;
         let n = bench.settings().parameters();
         let limit = 4 * n + (1 << 20);
-        let mut chains = Chains::draw(told, replay);
+        let mut chains = Chains::new(drawn);
         let state = OuterState { parameters: bench.initial(), velocity: Vec::new() };
         let mut now = bench.measured(state).map_err(text)?;
         compare(first, &now)?;
@@ -107,7 +112,8 @@ impl Recomputed {
                     .collect();
                 for s in shown.iter().filter(|s| next.accepted.contains(&s.id)) {
                     if Commitment::submission_of(s.assignment.miner, &s.encoded) != s.commitment.submission {
-                        return Err(format!("the submission of {} is not the one that was committed", s.id));
+                        let text = format!("the submission of {} is not the one that was committed", s.id);
+                        return Err(text.into());
                     }
                 }
                 now = bench.outer(&now.state, &accepted).map_err(text)?;
@@ -116,10 +122,10 @@ impl Recomputed {
             }
         }
         match checkpoints.next() {
-            Some(c) => Err(format!(
+            Some(c) => Err(Fault::Computed(format!(
                 "nothing leads to the checkpoint of round {}; signed by the coordinator",
                 c.round.0
-            )),
+            ))),
             None => Ok(()),
         }
     }
