@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use sha2::Digest as _;
 use thiserror::Error;
 use watershed_protocol::market::view::{
-    FileView, InfoView, MinerView, PledgeMade, PledgeView, Refused, RoundWorkView, RunView, Signed, TakenView,
-    WorkView,
+    FileView, InfoView, MinerView, PledgeMade, PledgeView, Refused, RoundWorkView, RunView, Signed,
+    TakenView, WorkView,
 };
 use watershed_protocol::market::{Command, Message, PayoutRequest, Present, Reveal, Upload};
 use watershed_protocol::{AssignmentId, Digest, Envelope, PublicKey, RunId, SecretKey, decode, encode};

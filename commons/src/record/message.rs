@@ -3,7 +3,7 @@
 use watershed_protocol::market::{
     Fault, Message, Opened, Opening, Outcome, RunSpec, TrajectoryHash, Verdict,
 };
-use watershed_protocol::{AssignmentId, Envelope, PublicKey, Receipt, SubmissionId};
+use watershed_protocol::{AssignmentId, Envelope, PublicKey, Receipt};
 
 use super::{RecordFault, RunTold, Runs, Told};
 

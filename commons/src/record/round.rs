@@ -10,7 +10,8 @@ impl RunTold {
         if !self.checkpoints.is_empty() || self.ended.is_some() {
             return Err(RecordFault::Order("the text of a run"));
         }
-        if text.shards != self.spec.data.shards {
+        let data = &self.spec.data;
+        if (text.shards, text.snapshot, text.tokenizer) != (data.shards, data.snapshot, data.tokenizer) {
             return Err(RecordFault::Text);
         }
         match self.text.replace(text) {

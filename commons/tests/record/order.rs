@@ -22,8 +22,8 @@ fn after(change: impl FnOnce(&mut Story)) -> (Tag, RecordFault) {
 #[test]
 fn every_entry_that_is_left_out_is_missed_at_the_next_that_needs_it() {
     use Tag::{
-        Assigned, Checkpoint, Commit, Ended, Open, Opened, Pledge, Receipts, Reveal, Round, Run, Settled, Text,
-        Verdict,
+        Assigned, Checkpoint, Commit, Ended, Open, Opened, Pledge, Receipts, Reveal, Round, Run, Settled,
+        Text, Verdict,
     };
     let unseen = |v: usize| RecordFault::Verdict {
         validator: validator(v).public(),
@@ -99,8 +99,8 @@ fn every_entry_that_is_left_out_is_missed_at_the_next_that_needs_it() {
 #[test]
 fn what_is_told_twice_is_refused_the_second_time() {
     use Tag::{
-        Assigned, Checkpoint, Commit, Ended, Open, Opened, Pledge, Receipts, Reveal, Round, Run, Settled, Text,
-        Verdict,
+        Assigned, Checkpoint, Commit, Ended, Open, Opened, Pledge, Receipts, Reveal, Round, Run, Settled,
+        Text, Verdict,
     };
     for (tag, entry) in Story::honest().told {
         let mut story = Story::honest();

@@ -12,7 +12,11 @@ pub(super) const CODES: &[(&str, u16, &str)] = &[
     ("bad-specification", 400, "the specification makes no run that can be run here"),
     ("bad-upload", 400, "what was uploaded has another hash or length than was announced, or broke off"),
     ("no-upload", 400, "the header `watershed-upload` is missing, or announces another blob"),
-    ("destination-amount", 400, "the destination takes less or more than there is to pay, or names no amount"),
+    (
+        "destination-amount",
+        400,
+        "the destination takes less or more than there is to pay, or names no amount",
+    ),
     ("destination-expired", 400, "the destination has expired, or will have when it is needed"),
     ("destination-form", 400, "this is no offer, Lightning address or invoice that can be paid"),
     ("destination-network", 400, "the destination is on another Bitcoin network"),

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -144,9 +143,7 @@ impl Guard {
 }
 
 fn take(from: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Refuse> {
-    Arc::clone(from)
-        .try_acquire_owned()
-        .map_err(|_| Refuse::of("busy", format!("{what}; try again")))
+    Arc::clone(from).try_acquire_owned().map_err(|_| Refuse::of("busy", format!("{what}; try again")))
 }
 
 /// Whoever has one address of version 6 has a whole network of them.
@@ -187,6 +184,8 @@ pub(super) async fn patience(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[test]

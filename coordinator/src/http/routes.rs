@@ -182,7 +182,11 @@ pub(super) fn operations<M: Money>() -> Vec<Operation<M>> {
         On::get("/v1/runs/{run}/miners/{miner}", "miner", get(runs::miner::<M>))
             .gives("What concerns one miner", One("Miner"))
             .query("after", AFTER)
-            .header("watershed-present", "Base64 of a signed `Present`: the miner itself says that it is there", false)
+            .header(
+                "watershed-present",
+                "Base64 of a signed `Present`: the miner itself says that it is there",
+                false,
+            )
             .refuses(&["bad-id", "bad-request", "bad-signature", "busy", "not-found", "stale-presence"]),
         On::get("/v1/runs/{run}/files", "files", get(runs::files::<M>))
             .gives("Files of the shard set, which are among the blobs", List("File"))
@@ -197,7 +201,11 @@ pub(super) fn operations<M: Money>() -> Vec<Operation<M>> {
         On::post("/v1/runs/{run}/messages", "message", post(runs::message::<M>))
             .gives("Takes a signed message of a miner or validator; again changes nothing", One("Taken"))
             .takes("Signed")
-            .header("Authorization", "`L402 TOKEN:PREIMAGE`, what the joining fee bought, with a message that joins", false)
+            .header(
+                "Authorization",
+                "`L402 TOKEN:PREIMAGE`, what the joining fee bought, with a message that joins",
+                false,
+            )
             .refuses(MESSAGE),
         On::post("/v1/commands", "command", post(runs::command::<M>))
             .gives("Takes a command that is signed with the coordinator's key", One("Run"))

@@ -154,8 +154,16 @@ const SHAPES: &[(&str, &str, Fields)] = &[
             ("opened", List(&Of("Opened")), "What the miner answered"),
             ("sound", List(&Name), "Validators that found nothing wrong"),
             ("verdicts", List(&Text), "Signed verdicts, in base64"),
-            ("rulings", List(&Pair(&Name, &Flag)), "Contradicting verdicts that were looked at again: whether they hold"),
-            ("record", Pair(&Whole, &Whole), "Submissions of its miner that were accepted and rejected before"),
+            (
+                "rulings",
+                List(&Pair(&Name, &Flag)),
+                "Contradicting verdicts that were looked at again: whether they hold",
+            ),
+            (
+                "record",
+                Pair(&Whole, &Whole),
+                "Submissions of its miner that were accepted and rejected before",
+            ),
             ("judged", Flag, "Whether no further verdict is taken"),
             ("accepted", Flag, "Whether the submission went into the checkpoint"),
             ("escrow_open", Flag, "Whether money is still locked for it"),
@@ -333,7 +341,11 @@ const SHAPES: &[(&str, &str, Fields)] = &[
         &[
             ("sponsor", Text, "A name"),
             ("amount_sat", Whole, "In sat"),
-            ("refund_to", Maybe(&Text), "Where what is not spent goes by itself: BOLT 12 offer or Lightning address"),
+            (
+                "refund_to",
+                Maybe(&Text),
+                "Where what is not spent goes by itself: BOLT 12 offer or Lightning address",
+            ),
         ],
     ),
     (

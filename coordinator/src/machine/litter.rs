@@ -27,7 +27,8 @@ impl Run {
         for work in self.works.values().filter(|w| w.assignment.round.0 == round.number) {
             let rejected = work.verdicts.values().any(|v| matches!(v.outcome, Outcome::Rejected(_)));
             let opened = work.opened.values().flat_map(|o| o.state.into_iter().chain([o.chunks]));
-            if rejected {
+            // What was looked at again is what a ruling rests on.
+            if rejected || !work.rulings.is_empty() {
                 kept.extend(opened)
             } else {
                 blobs.extend(opened)

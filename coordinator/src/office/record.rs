@@ -166,7 +166,7 @@ mod tests {
         let mut writing = Journal::open(&journal).unwrap();
         let mut record = |entry: Entry| {
             let effects = [Effect::Record(Box::new(entry))];
-            let row = Row { run, at: 0, event: &Event::Pause, effects: &effects, done: None };
+            let row = Row { run, at: 0, event: &Event::Pause { at: 1 }, effects: &effects, done: None };
             writing.append(&[row], &[]).unwrap();
         };
         let pins = Pins::new(&folder.path().join("pins"));

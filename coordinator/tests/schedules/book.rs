@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::market::{Stepped, TextSource};
-use watershed_protocol::{
-    AssignmentId, Digest, Msat, PaymentHash, PublicKey, RoundNumber, SnapshotId, TokenizerId,
-};
+use watershed_protocol::{AssignmentId, Digest, Msat, PaymentHash, PublicKey, RoundNumber};
 
 use watershed_coordinator::machine::{Effect, Event, Run};
 
@@ -83,8 +81,8 @@ pub(crate) fn prepared(run: &Run) -> Event {
         run: run.id,
         shards: run.spec.data.shards,
         set: none,
-        snapshot: SnapshotId::from_bytes(none.0),
-        tokenizer: TokenizerId::from_bytes(none.0),
+        snapshot: run.spec.data.snapshot,
+        tokenizer: run.spec.data.tokenizer,
         index: none,
         consents: None,
     };

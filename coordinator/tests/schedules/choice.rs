@@ -5,7 +5,6 @@ use watershed_protocol::market::{Join, Message, RunSpec};
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey};
 
 use crate::Kind;
-use crate::book::stepped;
 use crate::parties::commitment;
 use crate::rng::Rng;
 use crate::setup::{cast, spec};
@@ -20,7 +19,7 @@ fn prepared(change: impl FnOnce(&mut RunSpec)) -> Run {
     spec.rounds.count = 100;
     change(&mut spec);
     let (mut run, _) = Run::open_run(&spec, &cast().envelope).unwrap();
-    run.apply(&Event::Prepared(stepped(&run, 0, Vec::new())), 0).unwrap();
+    run.apply(&crate::book::prepared(&run), 0).unwrap();
     run
 }
 

@@ -154,7 +154,7 @@ async fn place(limits: Limits) -> Place {
     let office = Office::new(market.clone(), money.clone(), blobs, computer, None);
     let shared = Shared::new(
         Arc::clone(&office),
-        cast().coordinator.public(),
+        cast().coordinator,
         (String::new(), "regtest".to_owned()),
         (String::new(), folder.path().join("log")),
         1 << 30,
@@ -335,11 +335,7 @@ async fn health_and_numbers_say_what_does_not_work() {
     let cancel = Event::Cancel { reason: "enough".to_owned(), at: 1 };
     place.market.happened(place.run, cancel).await.unwrap();
     place.money.0.fails.store(true, SeqCst);
-    place
-        .market
-        .happened(place.run, Event::Prepared(crate::book::stepped(&place.run(Run::clone), 0, Vec::new())))
-        .await
-        .unwrap();
+    place.market.happened(place.run, crate::book::prepared(&place.run(Run::clone))).await.unwrap();
     assert_eq!(place.text("/healthz").await, (503, "database ok\nwallet failed\nblobs ok\n".to_owned()));
     let (_, after) = place.text("/metrics").await;
     assert!(after.contains("watershed_wallet_up 0") && !after.contains("watershed_spendable_sat"));

@@ -5,13 +5,15 @@ use watershed_protocol::market::Opened;
 use watershed_protocol::{Digest, PublicKey};
 use watershed_rounds::{Answer, Asked, Findings, Workbench};
 
-use super::place::Place;
+use super::fault::{Fault, unable};
+use super::place::{Found, Place};
 use crate::judge::Submitted;
 
 /// What was opened to a validator. What is longer than it can be was empty to everybody.
-fn answer(bench: &Workbench, opened: &Opened, chunks: usize, place: &Place) -> Result<Answer, String> {
-    let blob = |name: Digest, limit: usize| {
-        place.blob(name, 2 << 30).map(|b| if b.len() > limit { Vec::new() } else { b })
+fn answer(bench: &Workbench, opened: &Opened, chunks: usize, place: &Place) -> Result<Answer, Fault> {
+    let blob = |name: Digest, limit: usize| match place.look("something that was opened", name, limit)? {
+        Found::Bytes(bytes) => Ok::<_, Fault>(bytes),
+        Found::TooLong => Ok(Vec::new()),
     };
     let state = match opened.state {
         Some(state) => blob(state, Answer::state_limit(bench.settings().parameters()))?,
@@ -27,7 +29,7 @@ fn findings(
     submitted: &Submitted,
     checkpoint: &[f32],
     place: &Place,
-) -> Result<Option<Findings>, String> {
+) -> Result<Option<Findings>, Fault> {
     let Some(randomness) = work.verdicts.values().map(|v| v.randomness).next() else { return Ok(None) };
     let mut answers: Vec<(PublicKey, Option<Answer>)> = Vec::new();
     for (validator, asked) in &work.openings {
@@ -46,7 +48,7 @@ fn findings(
         })
         .collect();
     let found = bench.findings(&submitted.claim(checkpoint), randomness, &asked);
-    found.map(Some).map_err(|e| e.to_string())
+    found.map(Some).map_err(unable)
 }
 
 /// Whether the rulings of a round are right; how many there are.
@@ -56,7 +58,7 @@ pub(super) fn check(
     shown: &[Submitted],
     checkpoint: &[f32],
     place: &Place,
-) -> Result<u32, String> {
+) -> Result<u32, Fault> {
     let mut count = 0;
     for submitted in shown {
         let Some(work) = told.works.get(&submitted.id).filter(|w| !w.rulings.is_empty()) else { continue };
@@ -65,11 +67,11 @@ pub(super) fn check(
             let Some(verdict) = work.verdicts.get(validator) else { continue };
             if found.uphold(validator, &verdict.outcome, verdict.score) != *upheld {
                 let how = if *upheld { "upheld" } else { "overruled" };
-                return Err(format!(
+                return Err(Fault::Computed(format!(
                     "the verdict of {validator} on {} was {how}, which what was opened does not bear out; signed by the \
                      coordinator",
                     submitted.id
-                ));
+                )));
             }
             count += 1;
         }

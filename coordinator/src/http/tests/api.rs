@@ -7,6 +7,7 @@ use watershed_protocol::{AssignmentId, Envelope, Msat, RunId};
 
 use super::{COORDINATOR, MINER, Place, VALIDATOR, digest, key, refusal, refused, spec};
 use crate::http::schema::tests::check;
+use crate::market::now;
 
 async fn json(place: &Place, path: &str) -> serde_json::Value {
     let answer = place.get(path, &[]).await;
@@ -111,7 +112,7 @@ async fn what_is_no_message_is_refused() {
     assert_eq!(refusal(plain).await.1, "bad-request");
     // A signature over something else.
     let leave = Message::Leave { run: place.run };
-    let signed = Envelope::sign(&Command::Pause { run: place.run }, &key(MINER)).unwrap();
+    let signed = Envelope::sign(&Command::Pause { run: place.run, at: now() * 1000 }, &key(MINER)).unwrap();
     let envelope = to_text(&signed).unwrap();
     assert_eq!(refused(place.client.forward(place.run, envelope).await), (400, "bad-signature".into()));
     let mut bytes = watershed_protocol::encode(&Envelope::sign(&leave, &key(MINER)).unwrap()).unwrap();
@@ -136,7 +137,7 @@ async fn who_may_not_say_something_is_refused() {
     assert_eq!(refused(place.say(&nothing, VALIDATOR).await), (404, "no-assignment".into()));
     let reveal = Reveal { assignment, blob: digest("nothing"), start: digest(""), steps: Vec::new() };
     assert_eq!(refused(place.say(&Message::Reveal(reveal), MINER).await), (409, "upload-first".into()));
-    let pause = Command::Pause { run: place.run };
+    let pause = Command::Pause { run: place.run, at: now() * 1000 };
     let refused_command = place.client.command(&pause, &key(MINER)).await;
     assert_eq!(refused(refused_command), (403, "not-allowed".into()));
     assert!(place.client.command(&pause, &key(COORDINATOR)).await.unwrap().paused);
@@ -145,14 +146,14 @@ async fn who_may_not_say_something_is_refused() {
 #[tokio::test]
 async fn pledges_are_taken_while_a_run_is_funded() {
     let place = Place::open().await;
-    assert_eq!(refused(place.client.pledge(place.run, "ada", 5).await), (409, "wrong-phase".into()));
+    assert_eq!(refused(place.client.pledge(place.run, "ada", 5, None).await), (409, "wrong-phase".into()));
     let mut funded = spec();
     funded.funding.goal = Msat::new(1_000_000);
     let place = Place::with(&funded).await;
-    assert_eq!(refused(place.client.pledge(place.run, "ada", 0).await), (422, "out-of-range".into()));
-    let found = place.client.pledge(place.run, "ada", 5).await.unwrap();
-    assert_eq!(found.amount, Msat::new(5000));
-    check("Pledge", &serde_json::to_value(&found).unwrap());
+    assert_eq!(refused(place.client.pledge(place.run, "ada", 0, None).await), (422, "out-of-range".into()));
+    let found = place.client.pledge(place.run, "ada", 5, None).await.unwrap();
+    assert_eq!(found.pledge.amount, Msat::new(5000));
+    check("PledgeMade", &serde_json::to_value(&found).unwrap());
     let state = place.client.pledge_state(place.run, "00").await;
     assert!(matches!(&state, Err(ClientError::Refused { status: 422, .. })), "{state:?}");
 }

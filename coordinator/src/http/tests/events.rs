@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{MINER, Place, key, refusal};
-use crate::http::MAX_STREAMS;
+use super::{MINER, Place, STREAMS, key, refusal};
 use crate::http::schema::tests::check;
 use crate::machine::Event;
 
@@ -66,7 +65,7 @@ async fn events_are_numbered_small_and_not_told_twice() {
     // Whoever comes back and has seen it all waits for what comes next.
     let mut stream = Stream::open(&place, Some(&second)).await;
     assert!(timeout(QUIET, stream.next()).await.is_err());
-    place.happened(Event::Pause).await;
+    place.nudge().await;
     let (third, _) = timeout(SOON, stream.next()).await.unwrap();
     assert!(third.parse::<u64>().unwrap() > second.parse::<u64>().unwrap());
     // Whoever missed something is told at once how it stands.
@@ -80,7 +79,7 @@ async fn many_events_are_told_as_one() {
     let mut stream = Stream::open(&place, None).await;
     stream.next().await;
     for _ in 0..50 {
-        place.happened(Event::Pause).await;
+        place.nudge().await;
     }
     let version = place.shared.office.market.with(place.run, |r| r.version).unwrap().to_string();
     let mut told = 0;
@@ -93,15 +92,15 @@ async fn many_events_are_told_as_one() {
 #[tokio::test]
 async fn there_are_so_many_streams_and_no_more() {
     let place = Place::open().await;
-    let others = place.shared.streams.clone().try_acquire_many_owned(MAX_STREAMS as u32 - 1).unwrap();
+    let others: Vec<_> = (1..STREAMS).map(|_| place.shared.guard.streaming().unwrap()).collect();
     let last = Stream::open(&place, None).await;
     let path = format!("/v1/runs/{}/events", place.run);
-    assert_eq!(refusal(place.get(&path, &[]).await).await, (429, "too-many".into()));
+    assert_eq!(refusal(place.get(&path, &[]).await).await, (503, "busy".into()));
     drop(last);
     // The server notices with the next thing that it sends.
     let freed = async {
-        while place.shared.streams.available_permits() == 0 {
-            place.happened(Event::Pause).await;
+        while place.shared.guard.streaming().is_err() {
+            place.nudge().await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

@@ -50,6 +50,7 @@ async fn a_thousand_miners_with_many_steps_fit_into_an_answer() {
         stage: Stage::Judging,
         until: 0,
         began: 0,
+        judging: 0,
         randomness: Some(digest("random")),
     });
     let view = views::round_work(&run);

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use watershed_commons::client::{Client, ClientError};
 use watershed_engine::device;
 use watershed_protocol::data::Mixture;
-use watershed_protocol::market::view::PledgeView;
+use watershed_protocol::market::view::{PledgeMade, PledgeView};
 use watershed_protocol::market::{
     ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, Join, Message, ModelSpec,
     OuterSpec, RewardSpec, RoundsSpec, RunSpec, Stepped, TextSource,
@@ -28,11 +28,11 @@ use watershed_protocol::{
 };
 use watershed_shards::library::Store;
 
-use super::{Shared, router};
+use super::{Limits, Shared, router};
 use crate::blobs::Blobs;
 use crate::machine::{Event, Work};
 use crate::market::Market;
-use crate::office::{Campaign, Computer, Money, MoneyError, Office};
+use crate::office::{Campaign, Computer, Funds, Money, MoneyError, Office, Refunded, Unpaid};
 
 /// Nothing is paid here.
 pub(super) struct NoMoney;
@@ -48,9 +48,17 @@ impl Money for NoMoney {
     async fn cancel_campaign(&self, _: RunId, _: &str) -> Result<(), MoneyError> {
         nobody()
     }
-    async fn pledge(&self, _: RunId, _: &str, amount: Msat) -> Result<PledgeView, MoneyError> {
+    async fn pledge(
+        &self,
+        _: RunId,
+        _: &str,
+        amount: Msat,
+        _: Option<&str>,
+    ) -> Result<PledgeMade, MoneyError> {
         let (invoice, hash, state) = ("lnbcrt1".to_owned(), "00".repeat(32), "invoiced".to_owned());
-        Ok(PledgeView { invoice, hash, state, amount })
+        let (left, refunded, refund) = (Msat::ZERO, Msat::ZERO, "none".to_owned());
+        let pledge = PledgeView { invoice, hash, state, amount, left, refunded, refund };
+        Ok(PledgeMade { pledge, claim: "a token".to_owned() })
     }
     fn pledge_state(&self, _: RunId, _: &str) -> Result<PledgeView, MoneyError> {
         nobody()
@@ -59,6 +67,12 @@ impl Money for NoMoney {
         Ok((Msat::new(5), Msat::new(7)))
     }
     async fn channel(&self, _: &str, _: Msat, _: usize) -> Result<(), MoneyError> {
+        nobody()
+    }
+    async fn part(&self, _: &str) -> Result<(), MoneyError> {
+        nobody()
+    }
+    async fn funds(&self) -> Result<Funds, MoneyError> {
         nobody()
     }
     async fn offer(
@@ -93,7 +107,25 @@ impl Money for NoMoney {
     async fn finish(&self, _: RunId, _: &RunSpec, _: Msat) -> Result<Msat, MoneyError> {
         nobody()
     }
-    async fn refund(&self, _: RunId, _: &str, _: &str) -> Result<Msat, MoneyError> {
+    async fn refund(&self, _: RunId, _: &str, _: &str) -> Result<Refunded, MoneyError> {
+        nobody()
+    }
+    async fn pay_refunds(&self, _: RunId) -> Result<bool, MoneyError> {
+        nobody()
+    }
+    fn refunds(&self, _: RunId) -> Result<Vec<Refunded>, MoneyError> {
+        nobody()
+    }
+    async fn joining_fee(
+        &self,
+        _: RunId,
+        _: &RunSpec,
+        _: PublicKey,
+        _: &axum::http::HeaderMap,
+    ) -> Result<Result<PaymentHash, Unpaid>, MoneyError> {
+        nobody()
+    }
+    fn book_joining_fee(&self, _: RunId, _: &RunSpec, _: PublicKey) -> Result<(), MoneyError> {
         nobody()
     }
     async fn pay_validator(&self, _: PublicKey, _: &str) -> Result<Msat, MoneyError> {
@@ -134,6 +166,8 @@ pub(super) fn spec() -> RunSpec {
         },
         data: DataSpec {
             shards: ShardSetId::of(b"a set"),
+            snapshot: SnapshotId::of(b"snapshot"),
+            tokenizer: TokenizerId::of(b"tokenizer"),
             mixture: Mixture::try_from([10_000, 0, 0, 0, 0, 0, 0]).unwrap(),
             sequence_length: 32,
             max_epochs: 4,
@@ -165,7 +199,14 @@ pub(super) fn spec() -> RunSpec {
             reveal_seconds: 600,
             verdict_seconds: 600,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 2 },
+        checks: ChecksSpec {
+            validators: 0,
+            replay_steps: 1,
+            replay_share: BasisPoints::try_from(10_000).unwrap(),
+            trusted_after: 0,
+            chunks: 2,
+            score_sequences: 2,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(14_000),
             base: half,
@@ -178,6 +219,9 @@ pub(super) fn spec() -> RunSpec {
         committee: vec![CommitteeMember { key: key(VALIDATOR).public(), url: None }],
     }
 }
+
+/// Readers of events at once.
+pub(super) const STREAMS: usize = 3;
 
 /// A coordinator that is asked.
 pub(super) struct Place {
@@ -214,13 +258,14 @@ impl Place {
         let local = folder.path().join("blobs").to_string_lossy().into_owned();
         let blobs = Blobs::open(blobs.unwrap_or(&local)).unwrap();
         let computer = Computer::new(Store::new(&folder.path().join("library")), device::cpu(), None);
-        let office = Arc::new(Office { market, money: NoMoney, blobs, computer, falsehood: None });
+        let office = Office::new(market, NoMoney, blobs, computer, None);
         let shared = Shared::new(
             office,
             key(COORDINATOR),
             ("nowhere".to_owned(), "regtest".to_owned()),
             ("a key".to_owned(), folder.path().join("log")),
             32 << 20,
+            Limits { streams: STREAMS, ..Limits::default() },
         );
         let base = format!("http://{}", serve(router(Arc::clone(&shared))).await);
         let (client, run) = (Client::new(&base).unwrap(), spec.id().unwrap());
@@ -257,6 +302,16 @@ impl Place {
 
     pub(super) async fn happened(&self, event: Event) {
         self.shared.office.market.happened(self.run, event).await.unwrap();
+    }
+
+    /// Something that changes the run and concerns nobody.
+    pub(super) async fn nudge(&self) {
+        let paused = self.shared.office.market.with(self.run, |r| (r.paused, r.commanded + 1)).unwrap();
+        self.happened(match paused {
+            (false, at) => Event::Pause { at },
+            (true, at) => Event::Resume { at },
+        })
+        .await;
     }
 
     pub(super) async fn say(&self, message: &Message, signer: u8) -> Result<(), ClientError> {

@@ -14,7 +14,7 @@ use watershed_payments::regtest::free_port;
 use watershed_payments::store::SqliteStore;
 use watershed_payments::treasury::{PayoutState, Treasury};
 use watershed_payments::wallet::ldk::{LdkWallet, WalletConfig, init};
-use watershed_payments::wallet::{Invoice, Network, NodeAddress, NodePayment, Wallet as _};
+use watershed_payments::wallet::{Invoice, Network, NodeAddress, Wallet as _};
 use watershed_protocol::{Msat, RunId};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -32,7 +32,13 @@ impl Party {
         let dir = world.options.dir.join(name);
         let listen = vec![format!("127.0.0.1:{}", free_port().unwrap())];
         let (network, chain) = (Network::Regtest, bitcoind.source().clone());
-        let config = WalletConfig { network, chain, listen: listen.clone(), payer: None };
+        let config = WalletConfig {
+            network,
+            chain,
+            listen: listen.clone(),
+            payer: None,
+            channels: Default::default(),
+        };
         init(&dir, &config, [seed; 32]).unwrap();
         let money = watershed_payments::cli::start(&dir).await.unwrap();
         let address = NodeAddress { id: money.wallet().node_id(), address: listen[0].clone() };
@@ -105,12 +111,8 @@ impl Party {
 
     /// Msat that came in over Lightning.
     pub(crate) async fn received(&self) -> u64 {
-        let all = self.money.wallet().payments().await.unwrap();
-        let came = all.iter().filter_map(|p| match p {
-            NodePayment::Lightning { outgoing: false, succeeded: true, amount, .. } => Some(amount.msat()),
-            _ => None,
-        });
-        came.sum()
+        let all = self.money.wallet().lightning_payments().await.unwrap();
+        all.iter().filter(|p| !p.outgoing && p.succeeded).map(|p| p.amount.msat()).sum()
     }
 
     pub(crate) async fn stop(self) {
