@@ -13,7 +13,7 @@ use watershed_payments::regtest::Bitcoind;
 use watershed_payments::store::{Record as _, Store as _};
 use watershed_payments::treasury::{RemitState, Remittance};
 use watershed_payments::wallet::{
-    AddressClient, AddressError, Destination, InvoiceError, Network, NodePayment, Wallet as _,
+    AddressClient, AddressError, Destination, InvoiceError, Network, Wallet as _,
 };
 use watershed_protocol::Msat;
 
@@ -27,12 +27,8 @@ fn now() -> Duration {
 
 /// Msat that came in over Lightning.
 async fn received(money: &Money) -> u64 {
-    let all = money.wallet().payments().await.unwrap();
-    let came = all.iter().filter_map(|p| match p {
-        NodePayment::Lightning { outgoing: false, succeeded: true, amount, .. } => Some(amount.msat()),
-        _ => None,
-    });
-    came.sum()
+    let all = money.wallet().lightning_payments().await.unwrap();
+    all.iter().filter(|p| !p.outgoing && p.succeeded).map(|p| p.amount.msat()).sum()
 }
 
 /// Owes a sponsor an amount.

@@ -114,10 +114,10 @@ fn measure(
     let (mut claims, mut middle) = (Vec::new(), None);
     let began = Instant::now();
     let end = bench
-        .train(&assignment, &start, 0, &mut |step, claim, state| {
+        .train(&assignment, &start, 0, &mut |step, claim, trainer| {
             claims.push(claim);
             if step + 1 == steps / 2 {
-                middle = Some(state.state().unwrap());
+                middle = Some(trainer.state().unwrap());
             }
             ControlFlow::Continue(())
         })

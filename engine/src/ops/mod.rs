@@ -28,5 +28,7 @@ pub mod kernels;
 pub(crate) mod pool;
 pub mod tensor;
 
+pub(crate) use cube::device_memory;
+
 /// Lanes of the fixed-order sum, on every device.
 pub const LANES: usize = 32;

@@ -14,7 +14,7 @@ use crate::store::{Change, SqliteStore, Store as _};
 use crate::wallet::ldk::LIMITS;
 use crate::wallet::{
     Balances, ChainPayment, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
-    LightningPayment, Limits, Network, NodeAddress, NodeId, OpenChannel, Outgoing, PayLimits, Wallet,
+    LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing, PayLimits, Wallet,
     WalletError, Withdraw,
 };
 
@@ -123,6 +123,12 @@ impl Wallet for FakeWallet {
         script.invoices += 1;
         let hash = Preimage::from_bytes([script.invoices; 32]).hash();
         Ok(test_invoice(hash, amount.msat(), 42, 1))
+    }
+    async fn pay_offer(&self, _: &Offer, _: Msat, _: String, _: PayLimits) -> Result<(), WalletError> {
+        Err(WalletError::NotSent("not here"))
+    }
+    async fn offer_payment(&self, _: String) -> Result<Option<OfferPayment>, WalletError> {
+        Ok(None)
     }
     async fn pay(&self, invoice: &Invoice, _: PayLimits) -> Result<(), WalletError> {
         let mut script = self.script();

@@ -10,7 +10,7 @@ mod reduce;
 mod scalar;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::DType;
+use burn::tensor::{DType, Device, Tensor};
 use burn_backend::TensorMetadata;
 use burn_cubecl::Cube;
 use burn_cubecl::kernel::into_contiguous;
@@ -22,6 +22,12 @@ use launch::{dims, elementwise, empty, rows_of_units};
 
 /// The zero that keeps intermediates apart; a kernel argument, so no device compiler can see its value.
 const ZERO: u32 = 0;
+
+/// Bytes that a device behind a CubeCL runtime can hold at once, if it is one and its driver says.
+pub(crate) fn device_memory(device: &Device) -> Option<u64> {
+    let probe = Tensor::<1>::zeros([1], &device.clone().inner()).try_into_primitive::<Cube>().ok()?;
+    probe.client.properties().memory.max_memory()
+}
 
 fn float(like: &CubeTensor, shape: [usize; 3]) -> CubeTensor {
     empty(like, shape, DType::F32)
