@@ -64,8 +64,18 @@ fn two_rounds_have_the_same_checkpoints_on_the_cpu_and_behind_wgpu() {
 
 #[test]
 fn an_interrupted_run_continues_to_the_same_checkpoint_and_writes_a_model() {
+    interrupted(&["--top-k", "1024x1,64"]);
+}
+
+#[test]
+fn so_does_one_that_keeps_everything_in_full() {
+    interrupted(&["--dense", "--moments", "full", "--outer-momentum", "0.3"]);
+}
+
+fn interrupted(more: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
-    let flags = ["--inner-steps", "20x1,40x2", "--top-k", "1024x1,64", "--workers", "2", "--device", "cpu"];
+    let mut flags = vec!["--inner-steps", "20x1,40x2", "--workers", "2", "--device", "cpu"];
+    flags.extend(more);
     let whole = results(&local(&flags).output().unwrap());
     assert_eq!(whole.len(), 3, "a schedule says how many rounds there are");
     let out = dir.path().join("run");

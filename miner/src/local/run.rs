@@ -51,13 +51,26 @@ pub(crate) enum RunError {
     Incomplete(String),
 }
 
-/// What a worker keeps from one round to the next.
+/// What a worker keeps from one round to the next, in the least memory: there may be many workers.
 #[derive(Clone, Debug)]
 struct Worker {
+    /// Empty without compression.
     error_feedback: Vec<f32>,
-    first: Vec<f32>,
-    second: Vec<f32>,
+    moments: Moments,
     updates: u32,
+}
+
+/// The optimizer's moments between rounds.
+#[derive(Clone, Debug)]
+enum Moments {
+    /// Before the first round, or in every one.
+    Fresh,
+    /// In 8 bits.
+    Encoded(Vec<u8>),
+    Full {
+        first: Vec<f32>,
+        second: Vec<f32>,
+    },
 }
 
 /// A pseudo-gradient as others receive it. It stays encoded, so that memory does not grow with the workers.
@@ -124,8 +137,8 @@ impl LocalRun {
         let layout = Layout::new(&settings.model)?;
         let n = layout.total();
         let parameters = parameters.unwrap_or_else(|| init(&layout, settings.seed));
-        let blank =
-            Worker { error_feedback: vec![0.0; n], first: vec![0.0; n], second: vec![0.0; n], updates: 0 };
+        let feedback = if settings.top_k.is_some() { n } else { 0 };
+        let blank = Worker { error_feedback: vec![0.0; feedback], moments: Moments::Fresh, updates: 0 };
         let state = State::fresh(parameters.clone());
         let trainer = Trainer::new(layout.clone(), settings.profile, settings.train, &device.device, &state)?;
         let evaluation = corpus.evaluation(EVALUATION_WINDOWS, settings.seq)?;
@@ -193,7 +206,7 @@ impl LocalRun {
         let index = self.submissions.len() as u32;
         let (start, taken) = match self.under_way.take().filter(|u| u.worker == index) {
             Some(u) => (u.state, u.steps),
-            None => (self.start(index), 0),
+            None => (self.start(index)?, 0),
         };
         let (round, corpus) = (self.rounds_done, &self.corpus);
         let first = s.first_step(round);
@@ -214,14 +227,18 @@ impl LocalRun {
     }
 
     /// Where a worker starts a round: the checkpoint with the moments it carries.
-    fn start(&self, index: u32) -> State {
+    fn start(&self, index: u32) -> Result<State, RunError> {
         let parameters = self.outer.parameters.clone();
-        match self.workers.get(index as usize) {
-            Some(w) if self.settings.carried && w.updates > 0 => {
-                State { parameters, first: w.first.clone(), second: w.second.clone(), updates: w.updates }
+        let Some(w) = self.workers.get(index as usize) else { return Ok(State::fresh(parameters)) };
+        let (first, second) = match &w.moments {
+            Moments::Fresh => return Ok(State::fresh(parameters)),
+            Moments::Encoded(bytes) => {
+                let decoded = moments::decode(bytes, parameters.len())?;
+                (decoded.first, decoded.second)
             }
-            _ => State::fresh(parameters),
-        }
+            Moments::Full { first, second } => (first.clone(), second.clone()),
+        };
+        Ok(State { parameters, first, second, updates: w.updates })
     }
 
     /// Compresses the worker's pseudo-gradient and keeps its error feedback and moments.
@@ -242,11 +259,10 @@ impl LocalRun {
         });
         if self.settings.carried {
             worker.updates = end.updates;
-            (worker.first, worker.second) = if self.settings.eight_bit {
-                let m = moments::decode(&moments::encode(&end.first, &end.second)?, end.first.len())?;
-                (m.first, m.second)
+            worker.moments = if self.settings.eight_bit {
+                Moments::Encoded(moments::encode(&end.first, &end.second)?)
             } else {
-                (end.first, end.second)
+                Moments::Full { first: end.first, second: end.second }
             };
         }
         Ok(())
@@ -293,12 +309,18 @@ impl LocalRun {
     fn saved(&self) -> Saved {
         let mut vectors = HashMap::from([("checkpoint".to_owned(), self.outer.parameters.clone())]);
         vectors.insert("velocity".to_owned(), self.outer.velocity.clone());
+        let mut files = HashMap::new();
         for (i, w) in self.workers.iter().enumerate() {
             vectors.insert(format!("worker.{i}.error_feedback"), w.error_feedback.clone());
-            vectors.insert(format!("worker.{i}.first"), w.first.clone());
-            vectors.insert(format!("worker.{i}.second"), w.second.clone());
+            match &w.moments {
+                Moments::Fresh => {}
+                Moments::Encoded(bytes) => drop(files.insert(format!("worker.{i}.moments"), bytes.clone())),
+                Moments::Full { first, second } => {
+                    vectors.insert(format!("worker.{i}.first"), first.clone());
+                    vectors.insert(format!("worker.{i}.second"), second.clone());
+                }
+            }
         }
-        let mut files = HashMap::new();
         for (i, sent) in self.submissions.iter().enumerate() {
             let name = format!("round.{i}.pseudo_gradient");
             match sent {
@@ -331,11 +353,22 @@ impl LocalRun {
         };
         self.outer.parameters = take("checkpoint".to_owned())?;
         for (i, w) in self.workers.iter_mut().enumerate() {
-            w.error_feedback = take(format!("worker.{i}.error_feedback"))?;
-            w.first = take(format!("worker.{i}.first"))?;
-            w.second = take(format!("worker.{i}.second"))?;
+            if self.settings.top_k.is_some() {
+                w.error_feedback = take(format!("worker.{i}.error_feedback"))?;
+            }
             let updates = meta.updates.get(i).copied();
             w.updates = updates.ok_or_else(|| RunError::Incomplete(format!("updates of worker {i}")))?;
+            w.moments = match (w.updates, self.settings.eight_bit) {
+                (0, _) => Moments::Fresh,
+                (_, true) => {
+                    let name = format!("worker.{i}.moments");
+                    Moments::Encoded(files.remove(&name).ok_or(RunError::Incomplete(name))?)
+                }
+                (_, false) => Moments::Full {
+                    first: take(format!("worker.{i}.first"))?,
+                    second: take(format!("worker.{i}.second"))?,
+                },
+            };
         }
         for i in 0..meta.submitted {
             let name = format!("round.{i}.pseudo_gradient");
