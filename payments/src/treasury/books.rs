@@ -154,10 +154,13 @@ fn chain_entry(
     let owed = closing.iter().any(|c| Msat::from_sat(c.sats) == Some(amount));
     let on_the_way = closing.iter().filter(|c| !c.in_wallet).map(|c| c.sats).fold(0, u64::saturating_add);
     let on_the_way = Msat::from_sat(on_the_way).unwrap_or_default();
-    let (from, memo) = if any_closing && (swept || owed || ours || (closing.is_empty() && amount <= owing)) {
+    let (from, memo) = if any_closing && (swept || owed || ours) {
         (Account::Closing, "from a closed channel")
     } else if any_closing && (closing.iter().any(|c| !c.closed_in_block) || amount <= on_the_way) {
         return Ok(Placed::Later);
+    } else if any_closing && amount <= owing {
+        // The node has done with it already: we were away, or blocks came fast.
+        (Account::Closing, "from a closed channel")
     } else {
         (Account::Operator, "deposited")
     };
@@ -240,7 +243,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         }
         let channels: Vec<_> =
             list::<ChannelRecord>(store, Filter::Open)?.into_iter().map(|c| c.record).collect();
-        let owing = self.owing(&node_channels, in_flight)?;
+        let owing = self.owing(&channels, &node_channels, in_flight)?;
         let mut waiting = false;
         for payment in &payments {
             // What comes in is recognised by what closed channels owe, which the node knows once it is in a block.
@@ -300,14 +303,27 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         Ok(Holdings::of(channels, in_flight))
     }
 
-    /// What closed channels took with them and has not come back, as far as the books and open channels tell.
-    fn owing(&self, channels: &[Channel], in_flight: Msat) -> Result<Msat, TreasuryError> {
+    /// What closed channels took with them and has not come back, as far as the books and open channels tell. What is
+    /// locked with their peers may be on them.
+    fn owing(
+        &self,
+        known: &[ChannelRecord],
+        open: &[Channel],
+        in_flight: Msat,
+    ) -> Result<Msat, TreasuryError> {
         let balances = self.store.balances()?;
         let balance = |account: &Account| balances.get(account).copied().unwrap_or(0);
-        let ours = i64::try_from(self.holdings(channels, in_flight)?.ours.msat()).unwrap_or(i64::MAX);
+        let ours = i64::try_from(self.holdings(open, in_flight)?.ours.msat()).unwrap_or(i64::MAX);
         let gone = balance(&Account::Channels) + balance(&Account::ChannelReserves) - ours;
         let owing = balance(&Account::Closing).saturating_add(gone.max(0));
-        Ok(Msat::new(u64::try_from(owing).unwrap_or(0)))
+        let mut sum = Msat::new(u64::try_from(owing).unwrap_or(0));
+        let peers: BTreeSet<_> = known.iter().filter(|c| c.closed.is_some()).map(|c| c.peer).collect();
+        for peer in peers {
+            for lot in self.open_lots(peer)? {
+                sum = sum.checked_add(lot).unwrap_or(sum);
+            }
+        }
+        Ok(sum)
     }
 
     /// Moves what closed channels took with them out of the channels' account, sorts out reserves, and books the cost of

@@ -118,7 +118,7 @@ fn what_comes_in_is_from_a_closed_channel_or_a_deposit_or_waits() {
     // could be some of it, or the closing is in no block yet
     assert_eq!(place("s", 9_000, 0, &channels, &[owed(9_500, None, true)]), Placed::Later);
     assert_eq!(place("s", 9_000, 0, &channels, &[owed(100, None, false)]), Placed::Later);
-    // more than is on the way, or than the books miss
+    // more than is on the way, and the node has done with it; or more than the books miss
+    is(place("s", 9_000, 0, &channels, &[owed(8_000, None, true)]), swept);
     is(place("d", 9_001, 0, &channels, &[]), &[("on-chain", 9_001), ("operator", -9_001)]);
-    is(place("d", 9_000, 0, &channels, &[owed(8_000, None, true)]), deposit);
 }
