@@ -51,7 +51,7 @@ async fn a_fresh_payee_is_paid_the_share_it_earned() {
     payer.release(market.payee.address.id, false).await.unwrap();
     let gone = async || Ok(payer.wallet_channels().await.is_empty().then_some(()));
     payer.wait("closing", common::LIMIT, gone).await.unwrap();
-    for _ in 0..8 {
+    for _ in 0..12 {
         market.mine(1).await;
         payer.book_chain().await.unwrap();
         payee.book_chain().await.unwrap();

@@ -37,9 +37,16 @@ pub struct ChannelRecord {
     pub closed: Option<String>,
     /// Whether both sides agreed to that.
     pub cooperative: bool,
+    /// Since which height nothing of it is on the way any more, as far as the node tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<u32>,
     /// Whether everything of it has come back and its cost is booked.
     pub settled: bool,
 }
+
+/// Blocks for which nothing of a closed channel must be on the way before its cost is booked. Between the node's noticing
+/// that an output can be spent and its setting out to spend it, the output shows nowhere.
+const QUIET: u32 = 3;
 
 impl Record for ChannelRecord {
     const KIND: &'static str = "channel";
@@ -77,6 +84,7 @@ impl ChannelRecord {
             opened_by_us: channel.opened_by_us,
             closed: None,
             cooperative: false,
+            quiet: None,
             settled: false,
         }
     }
@@ -98,11 +106,12 @@ pub struct Books {
 /// anything else pays for the closing of a channel while one is closing, and otherwise was spent with the same words
 /// elsewhere. Incoming: what sweeps a closed channel, or has exactly what one owes us, comes from it; anything
 /// else is a deposit. While money of closed channels is on the way, what could be some of it is left for later: the node
-/// tells which transaction brought it once that is in a block. `channels` are those that are not settled.
+/// tells which transaction brought it once that is in a block. `channels` are those that are not settled, `owing` is what
+/// closed ones still owe in the books.
 fn chain_entry(
     payment: &ChainPayment,
     channels: &[ChannelRecord],
-    closing: &[ClosedChannelFunds],
+    (closing, owing): (&[ClosedChannelFunds], Msat),
     withdrawals: &[Withdrawal],
 ) -> Result<Placed, EntryError> {
     let ChainPayment { txid, outgoing, amount, fee, .. } = payment;
@@ -145,10 +154,13 @@ fn chain_entry(
     let owed = closing.iter().any(|c| Msat::from_sat(c.sats) == Some(amount));
     let on_the_way = closing.iter().filter(|c| !c.in_wallet).map(|c| c.sats).fold(0, u64::saturating_add);
     let on_the_way = Msat::from_sat(on_the_way).unwrap_or_default();
-    let (from, memo) = if any_closing && (swept || owed || ours || closing.is_empty()) {
+    let (from, memo) = if any_closing && (swept || owed || ours) {
         (Account::Closing, "from a closed channel")
     } else if any_closing && (closing.iter().any(|c| !c.closed_in_block) || amount <= on_the_way) {
         return Ok(Placed::Later);
+    } else if any_closing && amount <= owing {
+        // The node has done with it already: we were away, or blocks came fast.
+        (Account::Closing, "from a closed channel")
     } else {
         (Account::Operator, "deposited")
     };
@@ -231,6 +243,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         }
         let channels: Vec<_> =
             list::<ChannelRecord>(store, Filter::Open)?.into_iter().map(|c| c.record).collect();
+        let owing = self.owing(&channels, &node_channels, in_flight)?;
         let mut waiting = false;
         for payment in &payments {
             // What comes in is recognised by what closed channels owe, which the node knows once it is in a block.
@@ -241,7 +254,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             let withdrawals = list::<Withdrawal>(store, Filter::Open)?;
             let records: Vec<_> = withdrawals.iter().map(|w| w.record.clone()).collect();
             let mut change = Change::new();
-            match chain_entry(payment, &channels, &balances.closing, &records)? {
+            match chain_entry(payment, &channels, (&balances.closing, owing), &records)? {
                 Placed::Booked(entry) => change.book(entry),
                 Placed::Withdrawn(entry, id) => {
                     change.book(entry);
@@ -258,11 +271,12 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 other => other?,
             }
         }
-        self.close_withdrawals(self.wallet.tip().await?)?;
+        let tip = self.wallet.tip().await?;
+        self.close_withdrawals(tip)?;
         // A claim that the peer has not signed off is booked, but the channels do not show it yet.
         let claiming = node_channels.iter().any(Channel::is_claiming);
         if !waiting && !claiming && self.is_quiet()? {
-            self.book_closing(&node_channels, &balances.closing, in_flight)?;
+            self.book_closing(&node_channels, &balances.closing, in_flight, tip)?;
         }
         Ok(())
     }
@@ -290,6 +304,29 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         Ok(Holdings::of(channels, in_flight))
     }
 
+    /// What closed channels took with them and has not come back, as far as the books and open channels tell. What is
+    /// locked with their peers may be on them.
+    fn owing(
+        &self,
+        known: &[ChannelRecord],
+        open: &[Channel],
+        in_flight: Msat,
+    ) -> Result<Msat, TreasuryError> {
+        let balances = self.store.balances()?;
+        let balance = |account: &Account| balances.get(account).copied().unwrap_or(0);
+        let ours = i64::try_from(self.holdings(open, in_flight)?.ours.msat()).unwrap_or(i64::MAX);
+        let gone = balance(&Account::Channels) + balance(&Account::ChannelReserves) - ours;
+        let owing = balance(&Account::Closing).saturating_add(gone.max(0));
+        let mut sum = Msat::new(u64::try_from(owing).unwrap_or(0));
+        let peers: BTreeSet<_> = known.iter().filter(|c| c.closed.is_some()).map(|c| c.peer).collect();
+        for peer in peers {
+            for lot in self.open_lots(peer)? {
+                sum = sum.checked_add(lot).unwrap_or(sum);
+            }
+        }
+        Ok(sum)
+    }
+
     /// Moves what closed channels took with them out of the channels' account, sorts out reserves, and books the cost of
     /// channels of which nothing more will come.
     fn book_closing(
@@ -297,6 +334,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         node_channels: &[Channel],
         closing: &[ClosedChannelFunds],
         in_flight: Msat,
+        tip: u32,
     ) -> Result<(), TreasuryError> {
         let open = list::<ChannelRecord>(self.store.as_ref(), Filter::Open)?;
         let closed: Vec<_> = open.into_iter().filter(|c| c.record.closed.is_some()).collect();
@@ -331,7 +369,17 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             let of_it = |f: &&ClosedChannelFunds| f.channel_id.as_deref() == Some(&c.channel_id);
             closing.iter().filter(of_it).any(|f| !f.in_wallet)
         };
-        if !closed.is_empty() && gone <= 0 && !closed.iter().any(|c| coming(&c.record)) {
+        // A lot that is still locked may be on the channel, and then its HTLC is on the chain.
+        let mut over = gone <= 0;
+        for Versioned { record, version } in &closed {
+            let rests = !coming(record) && self.open_lots(record.peer)?.is_empty();
+            let quiet = if rests { record.quiet.or(Some(tip)) } else { None };
+            over &= quiet.is_some_and(|since| tip >= since.saturating_add(QUIET));
+            if quiet != record.quiet {
+                change.put(&ChannelRecord { quiet, ..record.clone() }, *version)?;
+            }
+        }
+        if over && !closed.is_empty() {
             let cost = balance(&Account::Closing);
             let legs = Legs::new().leg(&Account::Closing, &Account::OnChainFees, positive(cost))?.leg(
                 &Account::OnChainFees,

@@ -11,6 +11,7 @@ fn open(funding: &str) -> ChannelRecord {
         opened_by_us: true,
         closed: None,
         cooperative: false,
+        quiet: None,
         settled: false,
     }
 }
@@ -60,42 +61,51 @@ fn is(placed: Placed, expected: &[(&str, i64)]) {
 
 #[test]
 fn a_funding_transaction_costs_its_fee_and_what_is_above_the_channel() {
-    let placed = chain_entry(&payment("f", true, 100_000, 150), &[open("f")], &[], &[]).unwrap();
+    let placed =
+        chain_entry(&payment("f", true, 100_000, 150), &[open("f")], (&[], Msat::ZERO), &[]).unwrap();
     is(placed, &[("on-chain", -150), ("on-chain-fees", 150)]);
-    let placed = chain_entry(&payment("f", true, 100_330, 150), &[closed("f")], &[], &[]).unwrap();
+    let placed =
+        chain_entry(&payment("f", true, 100_330, 150), &[closed("f")], (&[], Msat::ZERO), &[]).unwrap();
     is(placed, &[("on-chain", -480), ("on-chain-fees", 480)]);
 }
 
 #[test]
 fn a_withdrawal_is_the_operators_also_while_a_channel_closes() {
     let out = payment("w", true, 50_000, 150);
-    let closing = [owed(70_000, None, true)];
+    let closing = (&[owed(70_000, None, true)][..], Msat::new(70_000_000));
     let sent = [withdrawal(50_000, false, None), withdrawal(50_001, false, Some("w"))];
-    let placed = chain_entry(&out, &[closed("f")], &closing, &sent).unwrap();
+    let placed = chain_entry(&out, &[closed("f")], closing, &sent).unwrap();
     assert!(matches!(&placed, Placed::Withdrawn(_, id) if *id == sent[1].id), "the transaction tells best");
     is(placed, &[("on-chain", -50_150), ("operator", 50_150)]);
-    let placed = chain_entry(&out, &[closed("f")], &closing, &sent[..1]).unwrap();
+    let placed = chain_entry(&out, &[closed("f")], closing, &sent[..1]).unwrap();
     assert!(matches!(&placed, Placed::Withdrawn(_, id) if *id == sent[0].id));
     let all = [withdrawal(50_150, true, None)];
-    let placed = chain_entry(&out, &[closed("f")], &closing, &all).unwrap();
+    let placed = chain_entry(&out, &[closed("f")], closing, &all).unwrap();
     is(placed, &[("on-chain", -50_150), ("operator", 50_150)]);
     let other = [withdrawal(50_149, true, None), withdrawal(40_000, false, None)];
-    let placed = chain_entry(&out, &[closed("f")], &closing, &other).unwrap();
+    let placed = chain_entry(&out, &[closed("f")], closing, &other).unwrap();
     is(placed, &[("on-chain", -50_150), ("on-chain-fees", 50_150)]);
 }
 
 #[test]
 fn what_nobody_asked_for_pays_for_a_closing_or_was_spent_elsewhere() {
     let bump = payment("b", true, 0, 400);
-    is(chain_entry(&bump, &[closed("f")], &[], &[]).unwrap(), &[("on-chain", -400), ("on-chain-fees", 400)]);
+    is(
+        chain_entry(&bump, &[closed("f")], (&[], Msat::ZERO), &[]).unwrap(),
+        &[("on-chain", -400), ("on-chain-fees", 400)],
+    );
     let gone = payment("g", true, 30_000, 100);
-    is(chain_entry(&gone, &[open("f")], &[], &[]).unwrap(), &[("on-chain", -30_100), ("operator", 30_100)]);
+    is(
+        chain_entry(&gone, &[open("f")], (&[], Msat::ZERO), &[]).unwrap(),
+        &[("on-chain", -30_100), ("operator", 30_100)],
+    );
 }
 
 #[test]
 fn what_comes_in_is_from_a_closed_channel_or_a_deposit_or_waits() {
     let place = |txid: &str, sats, fee, channels: &[ChannelRecord], closing: &[ClosedChannelFunds]| {
-        chain_entry(&payment(txid, false, sats, fee), channels, closing, &[]).unwrap()
+        let owing = Msat::new(9_000_000);
+        chain_entry(&payment(txid, false, sats, fee), channels, (closing, owing), &[]).unwrap()
     };
     let deposit: &[_] = &[("on-chain", 9_000), ("operator", -9_000)];
     let swept: &[_] = &[("closing", -9_000), ("on-chain", 9_000)];
@@ -108,6 +118,7 @@ fn what_comes_in_is_from_a_closed_channel_or_a_deposit_or_waits() {
     // could be some of it, or the closing is in no block yet
     assert_eq!(place("s", 9_000, 0, &channels, &[owed(9_500, None, true)]), Placed::Later);
     assert_eq!(place("s", 9_000, 0, &channels, &[owed(100, None, false)]), Placed::Later);
-    // more than is on the way
-    is(place("d", 9_000, 0, &channels, &[owed(8_000, None, true)]), deposit);
+    // more than is on the way, and the node has done with it; or more than the books miss
+    is(place("s", 9_000, 0, &channels, &[owed(8_000, None, true)]), swept);
+    is(place("d", 9_001, 0, &channels, &[]), &[("on-chain", 9_001), ("operator", -9_001)]);
 }

@@ -56,7 +56,7 @@ fn capacity_of(channels: &[Channel], open: &[Msat], limits: &Limits) -> Capacity
 
 impl<W: Wallet, S: Store> Treasury<W, S> {
     /// The amounts of our lots that are pending with a peer.
-    fn open_lots(&self, peer: NodeId) -> Result<Vec<Msat>, TreasuryError> {
+    pub(super) fn open_lots(&self, peer: NodeId) -> Result<Vec<Msat>, TreasuryError> {
         let open = list::<Lot>(self.store.as_ref(), Filter::Open)?.into_iter().map(|l| l.record);
         let with = open.filter(|lot| lot.payee == peer && lot.state != LotState::Offered);
         Ok(with.map(|lot| lot.amount).collect())

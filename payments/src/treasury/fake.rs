@@ -56,7 +56,7 @@ pub(super) fn channel(spendable: u64) -> Channel {
         peer: test_node(PAYEE),
         sats: 1_000_000,
         funding_txid: Some("bb".into()),
-        opened_by_us: true,
+        opened_by_us: false,
         ready: true,
         usable: true,
         spendable: Msat::new(spendable),

@@ -6,10 +6,10 @@ use watershed_protocol::{Msat, Preimage, Subject};
 
 use super::fake::{Fake, NOW, PAYEE, balance, credit, treasury};
 use super::{Looked, Offer, PayoutState, REMEMBERED, TreasuryError, Withdrawal, WithdrawalState};
-use crate::escrow::{CameBack, LotState, LotTerms, Terms, test_invoice, test_node};
+use crate::escrow::{CameBack, Hold, HoldState, LotState, LotTerms, Purpose, Terms, test_invoice, test_node};
 use crate::l402::Cashier as _;
 use crate::ledger::{Account, Name};
-use crate::store::{Filter, list};
+use crate::store::{Filter, NodeMemory, list};
 use crate::treasury::Till;
 use crate::wallet::ldk::LIMITS;
 use crate::wallet::{ChainPayment, Event, Invoice, Outgoing, WalletError, Withdraw};
@@ -292,14 +292,28 @@ async fn unpaid_pledges_and_invoices_are_bounded_and_forgotten() {
     for name in &names {
         money.start_campaign(name.clone(), Msat::new(1_000_000), 144, None).unwrap();
     }
-    for _ in 0..100 {
-        pledge(&names[0]).await.unwrap();
-    }
+    // One write for all of them: each would be one of its own.
+    let unpaid = async |name: &Name, count: u16| {
+        let mut change = crate::store::Change::new();
+        for n in 0..count {
+            let mut secret = [0; 32];
+            secret[..name.as_ref().len()].copy_from_slice(name.as_ref().as_bytes());
+            secret[30..].copy_from_slice(&n.to_le_bytes());
+            let preimage = Preimage::from_bytes(secret);
+            let (hash, amount) = (preimage.hash(), Msat::new(1000));
+            let purpose =
+                Purpose::Pledge { campaign: name.clone(), sponsor: "bo".parse().unwrap(), preimage };
+            let invoice = test_invoice(hash, 1000, 189, 1);
+            let (state, memory) = (HoldState::Invoiced, NodeMemory::Needed);
+            change.put(&Hold { hash, purpose, amount, window: 144, invoice, state, memory }, 0).unwrap();
+        }
+        money.commit(&change).unwrap();
+    };
+    unpaid(&names[0], 99).await;
+    pledge(&names[0]).await.unwrap();
     assert!(matches!(pledge(&names[0]).await, Err(TreasuryError::TooManyPledges { most: 100 })));
     for name in &names[1..10] {
-        for _ in 0..100 {
-            pledge(name).await.unwrap();
-        }
+        unpaid(name, 100).await;
     }
     assert!(matches!(pledge(&names[10]).await, Err(TreasuryError::TooManyPledges { most: 1000 })));
     let till = Till::new(money.clone(), Account::Commons);
@@ -312,7 +326,7 @@ async fn unpaid_pledges_and_invoices_are_bounded_and_forgotten() {
 
     *time.lock().unwrap() = NOW + Duration::from_secs(3600 + 300);
     let kept = || {
-        let holds = list::<crate::escrow::Hold>(money.store(), Filter::Latest(u32::MAX)).unwrap().len();
+        let holds = list::<Hold>(money.store(), Filter::Latest(u32::MAX)).unwrap().len();
         (holds, list::<super::Request>(money.store(), Filter::Latest(u32::MAX)).unwrap().len())
     };
     turn(&money, 101).await;

@@ -137,11 +137,20 @@ pub(super) fn sweep(balance: &PendingSweepBalance) -> ClosedChannelFunds {
 }
 
 /// Whether a channel that we opened has anchors, from the fee of its commitment transaction: BOLT 3 gives the transaction
-/// a weight of 724 without and 1124 with anchors, plus 172 for each HTLC output, so the remainder by 172 tells.
+/// a weight of 724 without and 1124 with anchors, plus 172 for each HTLC output, so the remainder by 172 tells. The fee
+/// that the node shows is what the outputs leave, and each of them is rounded down to the sat.
 fn has_anchors(fee_sats: u64, feerate_per_kw: u64) -> bool {
-    let weight = |base: u64, htlcs: u64| (base + 172 * htlcs) * feerate_per_kw / 1000;
-    let is = |base| (0..=2 * 483).any(|htlcs| weight(base, htlcs) == fee_sats);
-    is(1124) && !is(724)
+    let off = |base: u64| {
+        let left = |htlcs: u64| {
+            let left = fee_sats.checked_sub((base + 172 * htlcs) * feerate_per_kw / 1000)?;
+            (left <= htlcs + 1).then_some(left)
+        };
+        (0..=2 * 483).filter_map(left).min()
+    };
+    match (off(1124), off(724)) {
+        (Some(with), Some(without)) => with < without,
+        (with, _) => with.is_some(),
+    }
 }
 
 pub(super) fn channel(details: &ChannelDetails, on_close: &[LightningBalance]) -> Channel {
@@ -239,8 +248,17 @@ mod tests {
     fn anchors_are_told_from_the_fee() {
         for rate in [253, 1000, 5000, 25_000] {
             for htlcs in [0, 1, 6, 50] {
-                assert!(has_anchors((1124 + 172 * htlcs) * rate / 1000, rate), "{rate} {htlcs}");
-                assert!(!has_anchors((724 + 172 * htlcs) * rate / 1000, rate), "{rate} {htlcs}");
+                // as many outputs as lose a part of a sat
+                for lost in [0, 1, htlcs.min(5) + 1] {
+                    assert!(
+                        has_anchors((1124 + 172 * htlcs) * rate / 1000 + lost, rate),
+                        "{rate} {htlcs} {lost}"
+                    );
+                    assert!(
+                        !has_anchors((724 + 172 * htlcs) * rate / 1000 + lost, rate),
+                        "{rate} {htlcs} {lost}"
+                    );
+                }
             }
         }
     }
