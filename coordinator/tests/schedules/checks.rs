@@ -8,7 +8,7 @@ use watershed_protocol::market::{Entry, Fault, FinalState, JudgingTimes, Message
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey};
 
 use crate::book::Book;
-use crate::truth::{honest_work_counts, is_accepted, is_unanswered};
+use crate::truth::{honest_work_counts, is_accepted, is_counted, is_unanswered};
 
 #[derive(Default)]
 pub(crate) struct Checks {
@@ -218,8 +218,7 @@ impl Checks {
             return;
         };
         // The last verdict may end the round, so what became of a task is in the newer state where it is still known.
-        let newest =
-            |(id, w): (&AssignmentId, &Work)| (*id, is_accepted(*id, run.works.get(id).unwrap_or(w)));
+        let newest = |(id, w): (&AssignmentId, &Work)| (*id, is_counted(*id, run.works.get(id).unwrap_or(w)));
         let accepted: Vec<AssignmentId> =
             before.current().map(newest).filter(|(_, yes)| *yes).map(|(id, _)| id).collect();
         match self.steps.get(&round.number) {

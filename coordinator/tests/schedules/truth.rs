@@ -33,12 +33,24 @@ pub(crate) fn holds(id: AssignmentId, work: &Work, kept: &VerdictKept) -> bool {
     }
 }
 
+fn verdicts(work: &Work) -> (Vec<&VerdictKept>, Vec<&VerdictKept>) {
+    work.verdicts.values().partition(|k| matches!(k.outcome, Outcome::Earned { .. }))
+}
+
+fn is_disputed(work: &Work) -> bool {
+    let (earned, rejected) = verdicts(work);
+    !earned.is_empty() && !rejected.is_empty() || earned.iter().any(|k| k.score != earned[0].score)
+}
+
+/// Whether a submission counts when its round is over: a round that is broken off while rulings fail has none.
+pub(crate) fn is_counted(id: AssignmentId, work: &Work) -> bool {
+    is_accepted(id, work) && !(is_disputed(work) && work.rulings.is_empty())
+}
+
 /// Whether a submission must be in the outer step.
 pub(crate) fn is_accepted(id: AssignmentId, work: &Work) -> bool {
-    let is_earned = |k: &&VerdictKept| matches!(k.outcome, Outcome::Earned { .. });
-    let (earned, rejected): (Vec<&VerdictKept>, Vec<_>) = work.verdicts.values().partition(is_earned);
-    let disputed =
-        !earned.is_empty() && !rejected.is_empty() || earned.iter().any(|k| k.score != earned[0].score);
+    let (earned, rejected) = verdicts(work);
+    let disputed = is_disputed(work);
     let counts = |k: &&&VerdictKept| !disputed || holds(id, work, k);
     let score = earned.iter().find(counts).and_then(|k| k.score);
     work.stage == WorkStage::Revealed
