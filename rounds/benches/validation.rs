@@ -12,7 +12,9 @@ use watershed_protocol::market::{
     RewardSpec, RoundsSpec, RunSpec, TrajectoryHash,
 };
 use watershed_protocol::{BasisPoints, Digest, Msat, RoundNumber, SecretKey, ShardSetId, decode, encode};
-use watershed_rounds::{Carried, Claim, OpenedChunks, Workbench, data_spec, floats, model_spec, open_chunks, sha256};
+use watershed_rounds::{
+    Carried, Claim, OpenedChunks, Workbench, data_spec, floats, model_spec, open_chunks, sha256,
+};
 use watershed_shards::library::Store;
 use watershed_shards::shard::OpenSet;
 

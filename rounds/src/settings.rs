@@ -60,12 +60,7 @@ fn config(model: &ModelSpec) -> ModelConfig {
 }
 
 /// What a run reads of a shard set.
-pub fn data_spec(
-    set: &OpenSet,
-    mixture: Mixture,
-    sequence_length: u32,
-    max_epochs: u32,
-) -> DataSpec {
+pub fn data_spec(set: &OpenSet, mixture: Mixture, sequence_length: u32, max_epochs: u32) -> DataSpec {
     let (shards, snapshot, tokenizer) = (set.id(), set.set().snapshot, set.set().tokenizer);
     DataSpec { shards, snapshot, tokenizer, mixture, sequence_length, max_epochs }
 }

@@ -181,7 +181,8 @@ impl RunTold {
         let owed = self.spec.reward.verdict_fee.checked_mul(verdicts).unwrap_or(Msat::new(u64::MAX));
         sum("paid for verdicts", fees, owed)?;
         if how == FinalState::Exhausted {
-            let left = paid.checked_add(fees).and_then(|spent| pledged.checked_sub(spent)).unwrap_or_default();
+            let left =
+                paid.checked_add(fees).and_then(|spent| pledged.checked_sub(spent)).unwrap_or_default();
             let pays = self.smallest_round().is_some_and(|round| round <= left);
             if self.spec.funding.goal == Msat::ZERO || pays {
                 return Err(RecordFault::Order("the end of a run, which could pay another round"));

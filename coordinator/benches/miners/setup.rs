@@ -90,11 +90,7 @@ pub(crate) fn library(folder: &Path) -> Result<DataSpec, Failed> {
 }
 
 /// A run for so many miners. Stages end when everybody is done, so the deadlines play no part.
-pub(crate) fn spec(
-    miners: u32,
-    rounds: u32,
-    data: DataSpec,
-) -> Result<RunSpec, Failed> {
+pub(crate) fn spec(miners: u32, rounds: u32, data: DataSpec) -> Result<RunSpec, Failed> {
     let half = BasisPoints::try_from(5000)?;
     Ok(RunSpec {
         title: format!("{miners} simulated miners"),

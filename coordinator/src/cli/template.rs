@@ -89,17 +89,33 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("[model]", "max_seq", "Longest sequence the model is made for."),
     ("[model]", "rope_theta", "Base of the rotary embedding; larger for longer sequences."),
     ("[model]", "rms_eps", "Added under the root of RMSNorm."),
-    ("[model]", "tied_embeddings", "One matrix for input and output embeddings: fewer parameters, for small models better."),
+    (
+        "[model]",
+        "tied_embeddings",
+        "One matrix for input and output embeddings: fewer parameters, for small models better.",
+    ),
     ("[model]", "qkv_bias", "Biases of queries, keys and values, as Qwen has them."),
     ("[data]", "shards", "The tokenised text (`watershed-shards build` prints it)."),
     ("[data]", "snapshot", "The snapshot it was made from: which deposits are in it, each with its consent."),
     ("[data]", "tokenizer", "What made tokens of it."),
     ("[data]", "mixture", "Shares in the order above; a register of 0 is not read."),
     ("[data]", "sequence_length", "Tokens of a sequence; at most `max_seq`."),
-    ("[data]", "max_epochs", "How often a text may be read in the whole run. Beyond about 4 a model learns texts by heart."),
-    ("[inner]", "steps", "Steps between two exchanges. More means less traffic, and models that drift further apart."),
+    (
+        "[data]",
+        "max_epochs",
+        "How often a text may be read in the whole run. Beyond about 4 a model learns texts by heart.",
+    ),
+    (
+        "[inner]",
+        "steps",
+        "Steps between two exchanges. More means less traffic, and models that drift further apart.",
+    ),
     ("[inner]", "batch", "Sequences of a step. A fast miner has `batch` times up to `rounds.max_size`."),
-    ("[inner]", "precision", "Bits of the left and right operands, 8 to 16. 12 and 12 learn like floats; 8 is faster and learns worse."),
+    (
+        "[inner]",
+        "precision",
+        "Bits of the left and right operands, 8 to 16. 12 and 12 learn like floats; 8 is faster and learns worse.",
+    ),
     ("[inner]", "carried", "False begins every round with moments of zero."),
     ("[inner]", "peak_lr", "Highest learning rate. Small models bear 3e-3, large ones need less."),
     ("[inner]", "warmup_steps", "Steps in which the rate rises to its peak, over the whole run."),
@@ -109,13 +125,29 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("[inner]", "eps", "Added to the root of the second moment."),
     ("[inner]", "weight_decay", "Decoupled; matrices only."),
     ("[inner]", "clip", "Gradients of a larger norm are scaled down to it."),
-    ("[compression]", "top_k", "Of 4096. 512 is about 1/40 of the bytes of all values; 64 learns slower and costs less to send."),
-    ("[compression]", "error_decay", "What is left of the unsent rest after a round. 1 forgets nothing and can run away."),
+    (
+        "[compression]",
+        "top_k",
+        "Of 4096. 512 is about 1/40 of the bytes of all values; 64 learns slower and costs less to send.",
+    ),
+    (
+        "[compression]",
+        "error_decay",
+        "What is left of the unsent rest after a round. 1 forgets nothing and can run away.",
+    ),
     ("[outer]", "rate", "1 applies the average as it is."),
     ("[outer]", "momentum", "Nesterov momentum; 0 keeps no velocity. Values near 0.9 want a smaller `rate`."),
-    ("[rounds]", "count", "Rounds in all; the learning rate's schedule ends with the last. Pledges that do not pay them all end the run sooner."),
+    (
+        "[rounds]",
+        "count",
+        "Rounds in all; the learning rate's schedule ends with the last. Pledges that do not pay them all end the run sooner.",
+    ),
     ("[rounds]", "min_miners", "Fewest miners that a round is begun with."),
-    ("[rounds]", "max_miners", "Most miners of a round. Of more, those with the better record come first, then the cheaper ones."),
+    (
+        "[rounds]",
+        "max_miners",
+        "Most miners of a round. Of more, those with the better record come first, then the cheaper ones.",
+    ),
     ("[rounds]", "max_size", "1, 2, 4, 8 or 16. What a miner gets is bounded by what it delivered before."),
     ("[rounds]", "min_accepted", "With fewer accepted submissions the checkpoint stays as it is."),
     ("[rounds]", "lock_seconds", "For offers, channels and locked rewards."),
@@ -125,8 +157,16 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("[reward]", "per_assignment", "The most that an assignment of one batch size pays."),
     ("[reward]", "base", "What correct work earns whatever its score."),
     ("[reward]", "full_at", "Share of the round's median score from which on everything is paid."),
-    ("[reward]", "tiers", "Parts of each validator's part, each twice the one before: 4 pay in steps of 1/15."),
-    ("[reward]", "window", "At 10 minutes each, at least twice the four stages together; a lock that is not released comes back after it."),
+    (
+        "[reward]",
+        "tiers",
+        "Parts of each validator's part, each twice the one before: 4 pay in steps of 1/15.",
+    ),
+    (
+        "[reward]",
+        "window",
+        "At 10 minutes each, at least twice the four stages together; a lock that is not released comes back after it.",
+    ),
     ("[reward]", "verdict_fee", "What a validator gets for a verdict, whatever it says."),
     ("[funding]", "goal", "At least what a round of `min_miners` costs, verdicts included."),
     ("[funding]", "window", "Blocks for which a pledge waits for the others."),
@@ -212,7 +252,8 @@ pub(super) fn file(spec: &RunSpec) -> Result<String, super::Failed> {
             text.push('\n');
         }
         let field = line.split(" = ").next().unwrap_or_default();
-        if let Some((of, name, comment)) = FIELDS.iter().find(|(of, name, _)| *of == section && *name == field)
+        if let Some((of, name, comment)) =
+            FIELDS.iter().find(|(of, name, _)| *of == section && *name == field)
             && !said.contains(&(*of, *name))
         {
             said.push((of, name));

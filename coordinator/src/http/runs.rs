@@ -120,7 +120,10 @@ fn present(headers: &HeaderMap, run: RunId, key: PublicKey) -> Result<Option<u64
         return Err(Refuse::bad("bad-signature", "only a miner itself says that it is there"));
     }
     if now().abs_diff(at / 1000) > FRESH {
-        return Err(Refuse::bad("stale-presence", "this machine's clock and the coordinator's differ too much"));
+        return Err(Refuse::bad(
+            "stale-presence",
+            "this machine's clock and the coordinator's differ too much",
+        ));
     }
     Ok(Some(at))
 }
@@ -278,19 +281,19 @@ pub(super) async fn events<M: Money>(
     let next = move |(shared, mut changes, known): (Arc<Shared<M>>, watch::Receiver<u64>, u64)| {
         let watches = Arc::clone(&watches);
         async move {
-        let _watches = watches;
-        if known != 0 {
-            tokio::time::sleep(PAUSE).await;
-        }
-        loop {
-            changes.mark_unchanged();
-            let state = shared.office.market.with(run, |r| (r.version, views::round_work(r))).ok()?;
-            if state.0 != known {
-                let event = Sse::default().event("round").json_data(&state.1).ok()?;
-                return Some((Ok::<_, Infallible>(event), (shared, changes, state.0)));
+            let _watches = watches;
+            if known != 0 {
+                tokio::time::sleep(PAUSE).await;
             }
-            changes.changed().await.ok()?;
-        }
+            loop {
+                changes.mark_unchanged();
+                let state = shared.office.market.with(run, |r| (r.version, views::round_work(r))).ok()?;
+                if state.0 != known {
+                    let event = Sse::default().event("round").json_data(&state.1).ok()?;
+                    return Some((Ok::<_, Infallible>(event), (shared, changes, state.0)));
+                }
+                changes.changed().await.ok()?;
+            }
         }
     };
     let stream = stream::unfold((shared, changes, 0), next);

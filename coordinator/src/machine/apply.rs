@@ -107,7 +107,9 @@ impl Run {
                 self.paused = true;
                 Ok(Vec::new())
             }
-            Event::Resume { .. } if !self.paused && self.trouble.is_none() && self.not_before == 0 => Err(Refusal::Known),
+            Event::Resume { .. } if !self.paused && self.trouble.is_none() && self.not_before == 0 => {
+                Err(Refusal::Known)
+            }
             Event::Resume { .. } => {
                 self.paused = false;
                 self.not_before = 0;

@@ -45,7 +45,8 @@ impl Run {
         let Some(left) = budget else { return Some(size) };
         let kept = cost(&self.spec, 1)?.checked_mul(others as u64)?;
         let sizes = std::iter::successors(Some(size), |size| Some(size / 2).filter(|s| *s > 0));
-        let fits = |size| Some((size, left.checked_sub(cost(&self.spec, size)?).filter(|rest| *rest >= kept)?));
+        let fits =
+            |size| Some((size, left.checked_sub(cost(&self.spec, size)?).filter(|rest| *rest >= kept)?));
         let (size, rest) = sizes.into_iter().find_map(fits)?;
         *left = rest;
         Some(size)

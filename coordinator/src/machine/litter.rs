@@ -14,7 +14,8 @@ impl Run {
     /// Blobs that must stay, as far as the state tells: checkpoints, submissions, openings of what is under way.
     pub fn is_needed(&self, blob: Digest) -> bool {
         let shown = |w: &super::Work| w.reveal.as_ref().is_some_and(|r| r.blob == blob);
-        let opened = |w: &super::Work| !w.judged && w.opened.values().any(|o| [o.state, o.chunks].contains(&blob));
+        let opened =
+            |w: &super::Work| !w.judged && w.opened.values().any(|o| [o.state, o.chunks].contains(&blob));
         self.checkpoints.iter().any(|c| c.blob == blob || c.velocity == Some(blob))
             || self.works.values().any(|w| shown(w) || opened(w))
     }
@@ -25,7 +26,11 @@ impl Run {
         for work in self.works.values().filter(|w| w.assignment.round.0 == round.number) {
             let rejected = work.verdicts.values().any(|v| matches!(v.outcome, Outcome::Rejected(_)));
             let opened = work.opened.values().flat_map(|o| [o.state, o.chunks]);
-            if rejected { kept.extend(opened) } else { blobs.extend(opened) }
+            if rejected {
+                kept.extend(opened)
+            } else {
+                blobs.extend(opened)
+            }
             kept.extend(work.reveal.as_ref().map(|r| r.blob));
         }
         blobs.retain(|blob| !kept.contains(blob));

@@ -58,7 +58,9 @@ pub enum Refusal {
     #[error("the preimages are not those of the lots that make up the share")]
     Preimages,
     /// A verdict that cannot come from checking.
-    #[error("the verdict finds work right without a score, or though the shown steps are not those committed to")]
+    #[error(
+        "the verdict finds work right without a score, or though the shown steps are not those committed to"
+    )]
     Unfounded,
     /// A verdict on something else.
     #[error("the verdict is on another submission, or its windows were drawn from something else")]

@@ -104,7 +104,8 @@ impl Run {
         }
         self.works.append(&mut works);
         self.next_sequence = next_sequence;
-        self.round = Some(Round { number, stage: Stage::Locking, until, began: now, randomness: None, judging: 0 });
+        self.round =
+            Some(Round { number, stage: Stage::Locking, until, began: now, randomness: None, judging: 0 });
         Ok(Vec::new())
     }
 

@@ -2,7 +2,8 @@
 
 use watershed_payments::escrow::{earned, split};
 use watershed_protocol::market::{
-    Commitment, Entry, Fault, Message, Opened, Opening, Outcome, Reveal, TermsOffered, TrajectoryHash, Verdict,
+    Commitment, Entry, Fault, Message, Opened, Opening, Outcome, Reveal, TermsOffered, TrajectoryHash,
+    Verdict,
 };
 use watershed_protocol::{
     AssignmentId, Digest, Envelope, Msat, PaymentHash, PublicKey, RoundNumber, SubmissionId, encode,

@@ -58,7 +58,11 @@ async fn what_changes_nothing_is_not_written_down() {
     let (effect, answer) =
         (Effect::Channel { miner, version }, Event::Channel { miner, version, result: Ok(()) });
     let before = journal.event_count().unwrap();
-    assert_eq!((before, journal.undone_count().unwrap()), (2, 2), "opened and joined; to prepare and a channel");
+    assert_eq!(
+        (before, journal.undone_count().unwrap()),
+        (2, 2),
+        "opened and joined; to prepare and a channel"
+    );
     for _ in 0..20 {
         say(&market, run, &key, &message).await;
     }

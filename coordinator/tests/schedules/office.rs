@@ -185,7 +185,9 @@ async fn many_that_join_at_once_have_channels_opened_a_few_at_a_time() {
     for n in 1..=40 {
         say(&place.market, place.run, &key(n), &join(place.run, &node(n))).await;
     }
-    place.until("all have channels", |p| p.run(|r| r.miners.values().all(|m| m.channel == Some(Ok(()))))).await;
+    place
+        .until("all have channels", |p| p.run(|r| r.miners.values().all(|m| m.channel == Some(Ok(())))))
+        .await;
     let till = &place.money.0;
     assert_eq!(till.opened.load(SeqCst), 40);
     assert!((2..=8).contains(&till.most.load(SeqCst)), "{}", till.most.load(SeqCst));
@@ -200,7 +202,9 @@ async fn the_channel_of_who_left_is_closed_as_soon_as_it_can_be_and_not_of_who_c
     }
     // Two keys with one node.
     miners.push(say(&place.market, place.run, &key(4), &join(place.run, &node(3))).await);
-    place.until("all have channels", |p| p.run(|r| r.miners.values().all(|m| m.channel == Some(Ok(()))))).await;
+    place
+        .until("all have channels", |p| p.run(|r| r.miners.values().all(|m| m.channel == Some(Ok(())))))
+        .await;
     for n in 1..=3 {
         say(&place.market, place.run, &key(n), &Message::Leave { run: place.run }).await;
     }
@@ -222,7 +226,11 @@ async fn the_channel_of_who_left_is_closed_as_soon_as_it_can_be_and_not_of_who_c
     }
     // To prepare the first checkpoint is left: there is no text here.
     assert_eq!(place.market.numbers().await.unwrap().pending, 1);
-    assert_eq!(place.money.0.parted.load(SeqCst), 1, "only the second is gone, and its node is nobody else's");
+    assert_eq!(
+        place.money.0.parted.load(SeqCst),
+        1,
+        "only the second is gone, and its node is nobody else's"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +240,8 @@ async fn a_key_cannot_have_channels_opened_without_end() {
     for n in 0..30 {
         let message = join(place.run, &node(100 + n));
         let envelope = Envelope::sign(&message, &key(1)).unwrap();
-        refused += usize::from(place.market.said(place.run, key(1).public(), message, envelope).await.is_err());
+        refused +=
+            usize::from(place.market.said(place.run, key(1).public(), message, envelope).await.is_err());
     }
     assert_eq!(refused, 22);
     // With the node that it has it is taken as often as it likes.
@@ -249,7 +258,14 @@ async fn only_a_miner_itself_keeps_itself_alive() {
     let present = |at| to_text(&Envelope::sign(&Present { run, at }, &me).unwrap()).unwrap();
     let url = format!("{}/v1/runs/{run}/miners/{}", place.client.url(), me.public());
     let look = async |said: String| {
-        reqwest::Client::new().get(&url).header("watershed-present", said).send().await.unwrap().status().as_u16()
+        reqwest::Client::new()
+            .get(&url)
+            .header("watershed-present", said)
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
     };
     assert_eq!(look(present(now() * 1000 - 3_600_000)).await, 400);
     let others = to_text(&Envelope::sign(&Present { run, at: now() * 1000 }, &key(2)).unwrap()).unwrap();
@@ -289,14 +305,23 @@ async fn health_and_numbers_say_what_does_not_work() {
     let (status, before) = place.text("/metrics").await;
     assert_eq!(status, 200);
     let run = place.run.to_string();
-    for line in ["watershed_wallet_up 1", "watershed_spendable_sat 5", "watershed_channels 3", "watershed_journal_events 1"] {
+    for line in [
+        "watershed_wallet_up 1",
+        "watershed_spendable_sat 5",
+        "watershed_channels 3",
+        "watershed_journal_events 1",
+    ] {
         assert!(before.contains(line), "{line} is not in\n{before}");
     }
     assert!(before.contains(&format!("watershed_phase{{run=\"{run}\",phase=\"preparing\"}} 1")), "{before}");
     let cancel = Event::Cancel { reason: "enough".to_owned(), at: 1 };
     place.market.happened(place.run, cancel).await.unwrap();
     place.money.0.fails.store(true, SeqCst);
-    place.market.happened(place.run, Event::Prepared(crate::book::stepped(&place.run(Run::clone), 0, Vec::new()))).await.unwrap();
+    place
+        .market
+        .happened(place.run, Event::Prepared(crate::book::stepped(&place.run(Run::clone), 0, Vec::new())))
+        .await
+        .unwrap();
     assert_eq!(place.text("/healthz").await, (503, "database ok\nwallet failed\nblobs ok\n".to_owned()));
     let (_, after) = place.text("/metrics").await;
     assert!(after.contains("watershed_wallet_up 0") && !after.contains("watershed_spendable_sat"));

@@ -4,7 +4,8 @@
 use watershed_coordinator::machine::{Run, Stage, Work, WorkStage};
 use watershed_payments::escrow::earned;
 use watershed_protocol::market::{
-    Commitment, Fault, Join, Message, Opened, Opening, Outcome, Reveal, Score, StepClaim, TrajectoryHash, Verdict,
+    Commitment, Fault, Join, Message, Opened, Opening, Outcome, Reveal, Score, StepClaim, TrajectoryHash,
+    Verdict,
 };
 use watershed_protocol::{AssignmentId, Digest, Msat, PaymentHash, Preimage, PublicKey, RunId, SubmissionId};
 

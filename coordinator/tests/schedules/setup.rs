@@ -7,7 +7,9 @@ use watershed_protocol::market::{
     ChecksSpec, Command, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec,
     OuterSpec, RewardSpec, RoundsSpec, RunSpec,
 };
-use watershed_protocol::{BasisPoints, Envelope, Msat, PublicKey, RunId, SecretKey, ShardSetId, SnapshotId, TokenizerId};
+use watershed_protocol::{
+    BasisPoints, Envelope, Msat, PublicKey, RunId, SecretKey, ShardSetId, SnapshotId, TokenizerId,
+};
 
 use crate::Kind;
 use crate::rng::Rng;
@@ -118,11 +120,7 @@ pub(crate) fn spec(rng: &mut Rng, kind: Kind) -> RunSpec {
             window: 144,
             verdict_fee: Msat::new(if rng.chance(50) { 0 } else { 17 }),
         },
-        funding: FundingSpec {
-            goal: Msat::ZERO,
-            window: 144,
-            joining_fee: Msat::ZERO,
-        },
+        funding: FundingSpec { goal: Msat::ZERO, window: 144, joining_fee: Msat::ZERO },
         committee: cast()
             .validators
             .iter()

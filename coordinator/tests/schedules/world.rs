@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use watershed_coordinator::machine::{Effect, Event, Phase, Refusal, Run};
 use watershed_commons::record::Runs;
+use watershed_coordinator::machine::{Effect, Event, Phase, Refusal, Run};
 use watershed_protocol::market::{Entry, FinalState, Message};
 use watershed_protocol::{Envelope, PublicKey};
 

@@ -12,8 +12,8 @@ use watershed_protocol::market::{
 };
 use watershed_protocol::{BasisPoints, Digest, Msat, PublicKey, RoundNumber, SecretKey};
 use watershed_rounds::{
-    Carried, Claim, OpenedChunks, OuterResult, Submission, Workbench, checkpoint_digest, data_spec, floats, open_chunks,
-    sha256,
+    Carried, Claim, OpenedChunks, OuterResult, Submission, Workbench, checkpoint_digest, data_spec, floats,
+    open_chunks, sha256,
 };
 use watershed_shards::library::{Content, Library, Outcome};
 use watershed_shards::shard::{OpenSet, build};
