@@ -61,7 +61,8 @@ fn what_was_paid_for_a_task_that_never_began_counts_as_paid() {
         story
     };
     assert!(told(PAID + 5, LEFT - 5).follow().is_ok());
-    let sum = RecordFault::Sum { what: "paid to miners", found: Msat::new(PAID), wanted: Msat::new(PAID + 5) };
+    let sum =
+        RecordFault::Sum { what: "paid to miners", found: Msat::new(PAID), wanted: Msat::new(PAID + 5) };
     assert_eq!(told(PAID, LEFT).fault(), (Tag::Ended, sum));
 
     let mut twice = told(PAID + 5, LEFT - 5);
