@@ -7,6 +7,8 @@ mod altered;
 mod cast;
 #[path = "record/disputes.rs"]
 mod disputes;
+#[path = "record/exhausted.rs"]
+mod exhausted;
 #[path = "record/garbage.rs"]
 mod garbage;
 #[path = "record/large.rs"]

@@ -61,6 +61,9 @@ pub struct Row<'a> {
     pub done: Option<&'a str>,
 }
 
+/// A run as it is kept.
+pub type Kept = (RunId, Vec<u8>);
+
 /// The journal.
 #[derive(Debug)]
 pub struct Journal(Connection);
@@ -149,7 +152,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Sqlite`].
-    pub fn keep_states(&mut self, number: u64, states: &[(RunId, Vec<u8>)]) -> Result<(), JournalError> {
+    pub fn keep_states(&mut self, number: u64, states: &[Kept]) -> Result<(), JournalError> {
         let transaction = self.0.transaction()?;
         transaction.execute("DELETE FROM state", [])?;
         for (run, body) in states {
@@ -165,7 +168,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Sqlite`].
-    pub fn states(&self) -> Result<(u64, Vec<(RunId, Vec<u8>)>), JournalError> {
+    pub fn states(&self) -> Result<(u64, Vec<Kept>), JournalError> {
         let mut statement = self.0.prepare("SELECT run, number, body FROM state WHERE form = ?")?;
         let mut rows = statement.query([FORM])?;
         let (mut number, mut states) = (0, Vec::new());

@@ -54,6 +54,9 @@ pub struct Todo {
     pub effect: Effect,
 }
 
+/// How many seconds the clock of whoever signs the time may differ from the coordinator's.
+pub const FRESH: u64 = 600;
+
 /// What the journal holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbers {
@@ -167,7 +170,7 @@ fn wake(seen: &SeenMiners, concerned: &Concerned) {
 fn apply_to(runs: &mut Runs, run: RunId, event: &Event, now: u64) -> Result<Vec<Effect>, MarketError> {
     if let Event::Open { spec: envelope } = event {
         if runs.contains_key(&run) {
-            return Ok(Vec::new());
+            return Err(Refusal::Known.into());
         }
         let spec = envelope.open::<RunSpec>().map_err(|_| MarketError::NotASpecification)?.into_value();
         let (new, effects) = Run::open_run(&spec, envelope)?;
@@ -270,8 +273,11 @@ impl Market {
     pub fn live(&self, run: RunId) -> Vec<PublicKey> {
         let oldest = now().saturating_sub(LIVE);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|_, s| s.at >= oldest);
-        seen.keys().filter(|(of, _)| *of == run).map(|(_, key)| *key).collect()
+        // Whoever forgot a word too soon would take it again.
+        let fresh = now().saturating_sub(FRESH) * 1000;
+        seen.retain(|_, s| s.at >= oldest || s.said >= fresh);
+        let live = seen.iter().filter(|((of, _), s)| *of == run && s.at >= oldest);
+        live.map(|((_, key), _)| *key).collect()
     }
 
     async fn tell(&self, run: RunId, event: Event, done: Option<String>) -> Result<(), MarketError> {

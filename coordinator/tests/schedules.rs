@@ -1,6 +1,6 @@
 //! A run under random schedules: parties that are honest, lying, slow or gone, a network that loses and repeats, effects
 //! that fail, a coordinator that crashes. What must hold is checked after every event, and every run has to end.
-//! `WATERSHED_SEED=n` plays that schedule alone and prints its events.
+//! `WATERSHED_SEED=n` plays that schedule alone and prints its events; `WATERSHED_SCHEDULES=n` plays so many of each sort.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 #[path = "schedules/book.rs"]
@@ -65,7 +65,8 @@ impl Drop for Named {
 
 fn play(kind: Kind) {
     let only: Option<u64> = std::env::var("WATERSHED_SEED").ok().and_then(|text| text.parse().ok());
-    let seeds = (0..SEEDS).map(|n| n * 5 + kind as u64);
+    let many: Option<u64> = std::env::var("WATERSHED_SCHEDULES").ok().and_then(|text| text.parse().ok());
+    let seeds = (0..many.unwrap_or(SEEDS)).map(|n| n * 5 + kind as u64);
     let seeds: Vec<u64> = match only {
         Some(seed) => vec![seed].into_iter().filter(|s| s % 5 == kind as u64).collect(),
         None => seeds.collect(),

@@ -22,14 +22,11 @@ use watershed_protocol::{AssignmentId, Envelope, PublicKey, RunId};
 use super::answer::{Answer, Refuse, json, open};
 use super::{Shared, fee, views};
 use crate::machine::{Event, Run, WorkStage};
-use crate::market::now;
+use crate::market::{FRESH, now};
 use crate::office::{Falsehood, Money};
 
 /// How long an answer waits for news.
 const WAIT: Duration = Duration::from_secs(20);
-
-/// How many seconds the clocks of operator and coordinator may differ.
-const FRESH: u64 = 600;
 
 /// Between two events of a stream.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -12,6 +12,9 @@ const REJECTED: u32 = 8;
 /// What a task weighs that others waited for in vain.
 const MISSED: u32 = 2;
 
+/// What a missed deadline adds to a miner's arrears; an accepted submission takes 1 off.
+const MISS: u32 = 2;
+
 /// Arrears up to which a miner is not benched: it may be killed once.
 const PATIENCE: u32 = 2;
 
@@ -101,18 +104,19 @@ impl Run {
         let (size, key) = (work.assignment.batch / self.spec.inner.batch.max(1), work.assignment.miner);
         // What gives half of this size, but not less than one.
         let tokens = self.tokens().saturating_mul(u64::from(size));
-        let slower = self.speed_of(tokens, u64::from(self.spec.rounds.train_seconds));
+        let seconds = u64::from(self.spec.rounds.train_seconds).max(1);
+        let slower = self.speed_of(tokens.div_ceil(seconds).saturating_mul(seconds), seconds);
         let r = &self.spec.rounds;
         let round = [r.lock_seconds, r.train_seconds, r.reveal_seconds, r.verdict_seconds];
         let round: u64 = round.into_iter().map(u64::from).sum();
         let Some(miner) = self.miners.get_mut(&key) else { return };
         miner.missed = miner.missed.saturating_add(1);
-        miner.arrears = miner.arrears.saturating_add(2);
+        miner.arrears = miner.arrears.saturating_add(MISS);
         if stage == Stage::Training {
             miner.delivered = Some(miner.delivered.unwrap_or(u32::MAX).min(slower));
         }
         if let Some(times) = miner.arrears.checked_sub(PATIENCE + 1) {
-            let bench = round.saturating_mul(1 << times.min(20)).min(LONGEST);
+            let bench = round.saturating_mul(1 << (times / MISS).min(20)).min(LONGEST);
             miner.benched_until = now.saturating_add(bench);
         }
     }

@@ -342,7 +342,9 @@ async fn health_and_numbers_say_what_does_not_work() {
     // No series has gone, and none is there twice.
     let series = |text: &str| -> Vec<String> {
         let of_run = text.lines().filter(|l| l.contains(&run) && !l.contains("http_"));
-        of_run.map(|l| l.rsplit_once(' ').unwrap().0.to_owned()).collect()
+        let mut series: Vec<_> = of_run.map(|l| l.rsplit_once(' ').unwrap().0.to_owned()).collect();
+        series.sort();
+        series
     };
     assert_eq!(series(&before), series(&after));
     // The store of blobs is gone.
@@ -368,4 +370,77 @@ async fn a_command_is_taken_when_it_is_given_and_never_again() {
     assert_eq!(said(old).await.unwrap_err().code(), Some("stale-command"));
     assert!(place.client.command(&Command::Pause { run, at: at + 2 }, &key(1)).await.is_err());
     assert_eq!(place.run(|r| (r.paused, r.cancelled.clone())), (false, None));
+}
+
+/// Takes a miner's task to where it holds its reward.
+async fn locked(place: &Place, me: &SecretKey) -> AssignmentId {
+    let (market, run) = (&place.market, place.run);
+    let first = crate::book::stepped(&place.run(Run::clone), 0, Vec::new());
+    market.happened(run, Event::Prepared(first)).await.unwrap();
+    say(market, run, me, &join(run, &node(1))).await;
+    place.until("it has a channel", |p| p.run(|r| r.miners[&me.public()].channel == Some(Ok(())))).await;
+    market.happened(run, Event::Begin { live: vec![me.public()] }).await.unwrap();
+    let (assignment, tiers, members) = place
+        .run(|r| (*r.works.keys().next().unwrap(), r.spec.reward.tiers as u8, r.spec.committee.len() as u8));
+    for member in 0..members {
+        let hashes = (0..tiers).map(|tier| PaymentHash::from_bytes([16 * member + tier; 32])).collect();
+        say(market, run, &key(11 + member), &Message::Hashes { assignment, hashes }).await;
+    }
+    market.happened(run, Event::Offered { assignment, result: Ok(()) }).await.unwrap();
+    let lots = place.run(|r| r.works[&assignment].lots.clone());
+    let invoices = vec![String::new(); lots.len()];
+    say(market, run, me, &Message::Accept { assignment, invoices }).await;
+    market.happened(run, Event::LockTried { assignment, result: Ok(()) }).await.unwrap();
+    let reports = lots.iter().map(|l| (l.hash, 9)).collect();
+    say(market, run, me, &Message::Locked { assignment, reports }).await;
+    market.happened(run, Event::Confirmed { assignment, result: Ok(()) }).await.unwrap();
+    assignment
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miner_uploads_what_its_task_needs_and_no_more() {
+    let place = place(Limits::default()).await;
+    let me = key(1);
+    let task = locked(&place, &me).await;
+    let n = place.run(|r| watershed_rounds::parameters(&r.spec).unwrap());
+    let quota = usize::try_from(4 * n).unwrap() + (1 << 20);
+    let put = async |bytes: Vec<u8>, key: &SecretKey| {
+        let mut put = place.client.upload(task, bytes.clone(), key).await;
+        if put.as_ref().is_err_and(ClientError::is_passing) {
+            // Refused before its body was read, a request ends its connection, which the next may still take for whole.
+            put = place.client.upload(task, bytes, key).await;
+        }
+        put.map(drop).map_err(|e| e.code().unwrap_or_default().to_owned())
+    };
+    let refused = |code: &str| Err(code.to_owned());
+    assert_eq!(put(vec![0; quota + 1], &me).await, refused("too-long"));
+    assert_eq!(put(vec![0; 10], &key(2)).await, refused("not-allowed"));
+    // What breaks off, or is something else, does not count.
+    let announced = watershed_protocol::market::Upload {
+        assignment: task,
+        sha256: watershed_rounds::sha256(b"announced"),
+        bytes: quota as u64,
+    };
+    let url = format!("{}/v1/blobs/{}", place.client.url(), announced.sha256);
+    let said = to_text(&Envelope::sign(&announced, &me).unwrap()).unwrap();
+    let other = reqwest::Client::new().put(&url).header("watershed-upload", said).body(vec![7; quota]);
+    assert_eq!(other.send().await.unwrap().status().as_u16(), 400);
+    assert_eq!(put(vec![1; quota], &me).await, Ok(()));
+    assert_eq!(put(vec![1; quota], &me).await, Ok(()), "what is there already costs nothing");
+    assert_eq!(put(vec![2; 1], &me).await, refused("too-long"));
+    // Nobody has asked for an opening, and the task is not over.
+    place.run(|r| assert!(r.works[&task].openings.is_empty()));
+}
+
+#[tokio::test]
+async fn a_blob_that_is_older_than_what_was_opened_is_not_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(&folder.path().to_string_lossy()).unwrap();
+    let blob = blobs.put(b"somebody's work".to_vec()).await.unwrap();
+    blobs.discard(blob, now() + 10).await.unwrap();
+    assert_eq!(blobs.length(blob).await.unwrap(), Some(15));
+    for _ in 0..2 {
+        blobs.discard(blob, now() - 10).await.unwrap();
+        assert_eq!(blobs.length(blob).await.unwrap(), None);
+    }
 }

@@ -14,8 +14,8 @@ use crate::store::{Change, SqliteStore, Store as _};
 use crate::wallet::ldk::LIMITS;
 use crate::wallet::{
     Balances, ChainPayment, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
-    LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing, PayLimits, Wallet,
-    WalletError, Withdraw,
+    LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing,
+    PayLimits, Wallet, WalletError, Withdraw,
 };
 
 /// The second at which test invoices are made.
