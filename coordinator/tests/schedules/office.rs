@@ -375,8 +375,7 @@ async fn a_command_is_taken_when_it_is_given_and_never_again() {
 /// Takes a miner's task to where it holds its reward.
 async fn locked(place: &Place, me: &SecretKey) -> AssignmentId {
     let (market, run) = (&place.market, place.run);
-    let first = crate::book::stepped(&place.run(Run::clone), 0, Vec::new());
-    market.happened(run, Event::Prepared(first)).await.unwrap();
+    market.happened(run, crate::book::prepared(&place.run(Run::clone))).await.unwrap();
     say(market, run, me, &join(run, &node(1))).await;
     place.until("it has a channel", |p| p.run(|r| r.miners[&me.public()].channel == Some(Ok(())))).await;
     market.happened(run, Event::Begin { live: vec![me.public()] }).await.unwrap();
