@@ -5,6 +5,8 @@
 mod altered;
 #[path = "record/cast.rs"]
 mod cast;
+#[path = "record/exhausted.rs"]
+mod exhausted;
 #[path = "record/garbage.rs"]
 mod garbage;
 #[path = "record/money.rs"]

@@ -8,21 +8,24 @@ use watershed_engine::device;
 use watershed_engine::model::Preset;
 use watershed_protocol::data::{Mixture, Split, WindowSpec};
 use watershed_protocol::market::{
-    Assignment, ChecksSpec, Commitment, CompressionSpec, DataSpec, FundingSpec, InnerSpec, OuterSpec, Reveal,
+    Assignment, ChecksSpec, Commitment, CompressionSpec, FundingSpec, InnerSpec, OuterSpec, Reveal,
     RewardSpec, RoundsSpec, RunSpec, TrajectoryHash,
 };
 use watershed_protocol::{BasisPoints, Digest, Msat, RoundNumber, SecretKey, ShardSetId, decode, encode};
-use watershed_rounds::{Carried, Claim, OpenedChunks, Workbench, floats, model_spec, open_chunks, sha256};
+use watershed_rounds::{
+    Carried, Claim, OpenedChunks, Workbench, data_spec, floats, model_spec, open_chunks, sha256,
+};
 use watershed_shards::library::Store;
+use watershed_shards::shard::OpenSet;
 
 /// The default policy, as `watershed-coordinator run new` writes it.
-fn spec(preset: Preset, set: ShardSetId, mixture: Mixture, steps: u32, batch: u32) -> RunSpec {
+fn spec(preset: Preset, set: &OpenSet, mixture: Mixture, steps: u32, batch: u32) -> RunSpec {
     let half = BasisPoints::try_from(5000).unwrap();
     RunSpec {
         title: "benchmark".into(),
         seed: 0,
         model: model_spec(&preset.config()),
-        data: DataSpec { shards: set, mixture, sequence_length: 128, max_epochs: 100 },
+        data: data_spec(set, mixture, 128, 100),
         inner: InnerSpec {
             steps,
             batch,
@@ -76,7 +79,7 @@ fn measure(
     steps: u32,
     batch: u32,
 ) {
-    let spec = spec(preset, set, mixture, steps, batch);
+    let spec = spec(preset, &OpenSet::open(store, set).unwrap(), mixture, steps, batch);
     let mut bench = Workbench::new(&spec, store, &device::cpu()).unwrap();
     let miner = SecretKey::from_entropy([2; 32]).unwrap().public();
     let assignment = Assignment {

@@ -1,6 +1,6 @@
 //! Talking to a coordinator: its API and its blobs.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use thiserror::Error;
 use watershed_protocol::market::view::{
     FileView, InfoView, MinerView, PledgeView, Refused, RoundWorkView, RunView, Signed, WorkView,
 };
-use watershed_protocol::market::{Command, Message, PayoutRequest, Upload};
+use watershed_protocol::market::{Command, Message, PayoutRequest, Present, Upload};
 use watershed_protocol::{AssignmentId, Digest, Envelope, PublicKey, RunId, SecretKey, decode, encode};
 
 /// How long an ordinary answer may take.
@@ -236,6 +236,18 @@ impl Client {
     /// [`ClientError`].
     pub async fn miner(&self, run: RunId, miner: PublicKey, known: u64) -> Result<MinerView, ClientError> {
         self.get(&format!("/v1/runs/{run}/miners/{miner}?after={known}")).await
+    }
+
+    /// As [`Client::miner`], for the miner itself: its signature shows that it is there, and only then is it given work.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn present(&self, run: RunId, key: &SecretKey, known: u64) -> Result<MinerView, ClientError> {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let present = Present { run, at: u64::try_from(at).unwrap_or(u64::MAX) };
+        let url = format!("{}/v1/runs/{run}/miners/{}?after={known}", self.base, key.public());
+        let envelope = to_text(&Envelope::sign(&present, key)?)?;
+        self.send(self.http.get(&url).header("watershed-present", envelope), &url).await
     }
 
     /// Files of the run's shard set.

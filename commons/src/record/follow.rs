@@ -21,7 +21,14 @@ impl Runs {
     /// # Errors
     /// [`RecordFault`]: what is wrong with it, given everything before.
     pub fn follow(&mut self, bytes: &[u8]) -> Result<(), RecordFault> {
-        let entry: Entry = decode(bytes)?;
+        self.entry(decode(bytes)?)
+    }
+
+    /// Follows one entry that is decoded already.
+    ///
+    /// # Errors
+    /// As [`Runs::follow`].
+    pub fn entry(&mut self, entry: Entry) -> Result<(), RecordFault> {
         self.entries += 1;
         match entry {
             Entry::Run { spec } => self.run(&spec),
@@ -35,6 +42,7 @@ impl Runs {
             Entry::Ended { run, how, pledged, paid, fees, left } => {
                 self.of(run)?.ended(how, (pledged, paid, fees, left))
             }
+            Entry::Leaked { run, assignment, paid } => self.of(run)?.leaked(assignment, paid),
         }
     }
 
@@ -59,6 +67,7 @@ impl Runs {
             pledges: BTreeMap::new(),
             checkpoints: Vec::new(),
             works: BTreeMap::new(),
+            leaked: BTreeMap::new(),
             ended: None,
         };
         match self.runs.insert(id, told) {
@@ -133,6 +142,23 @@ impl RunTold {
         Ok(())
     }
 
+    fn leaked(&mut self, id: AssignmentId, paid: Msat) -> Result<(), RecordFault> {
+        if self.ended.is_some() || self.works.contains_key(&id) {
+            return Err(RecordFault::Order("a payment for a task that never began"));
+        }
+        match self.leaked.insert(id, paid) {
+            None => Ok(()),
+            Some(_) => Err(RecordFault::Twice(format!("the payment for {id}"))),
+        }
+    }
+
+    /// What a round of the fewest miners costs at most.
+    fn smallest_round(&self) -> Option<Msat> {
+        let (spec, members) = (&self.spec, self.spec.committee.len() as u64);
+        let task = spec.reward.per_assignment.checked_add(spec.reward.verdict_fee.checked_mul(members)?)?;
+        task.checked_mul(u64::from(spec.rounds.min_miners))
+    }
+
     fn ended(
         &mut self,
         how: FinalState,
@@ -149,10 +175,19 @@ impl RunTold {
             return Err(RecordFault::Order("the end of a run, before its last round"));
         }
         sum("pledged", pledged, total(self.pledges.values().copied()))?;
-        sum("paid to miners", paid, total(self.works.values().filter_map(|w| w.settled).map(|s| s.0)))?;
+        let settled = self.works.values().filter_map(|w| w.settled).map(|s| s.0);
+        sum("paid to miners", paid, total(settled.chain(self.leaked.values().copied())))?;
         let verdicts = self.works.values().map(|w| w.verdicts.len() as u64).sum::<u64>();
         let owed = self.spec.reward.verdict_fee.checked_mul(verdicts).unwrap_or(Msat::new(u64::MAX));
         sum("paid for verdicts", fees, owed)?;
+        if how == FinalState::Exhausted {
+            let left =
+                paid.checked_add(fees).and_then(|spent| pledged.checked_sub(spent)).unwrap_or_default();
+            let pays = self.smallest_round().is_some_and(|round| round <= left);
+            if self.spec.funding.goal == Msat::ZERO || pays {
+                return Err(RecordFault::Order("the end of a run, which could pay another round"));
+            }
+        }
         if self.spec.funding.goal == Msat::ZERO {
             sum("left over", left, Msat::ZERO)?;
         } else {

@@ -9,7 +9,15 @@ impl Runs {
     pub(super) fn message(&mut self, envelope: &Envelope) -> Result<(), RecordFault> {
         let opened = envelope.open::<Message>()?;
         let signer = opened.signer();
-        match opened.into_value() {
+        self.said(signer, opened.into_value())
+    }
+
+    /// Follows a message whose signature was checked.
+    ///
+    /// # Errors
+    /// As [`Runs::follow`].
+    pub fn said(&mut self, signer: PublicKey, message: Message) -> Result<(), RecordFault> {
+        match message {
             Message::Commit(commitment) => {
                 let id = commitment.assignment;
                 let told = self.with(id)?;

@@ -60,6 +60,8 @@ pub struct RunTold {
     pub checkpoints: Vec<Stepped>,
     /// Tasks that were paid for beforehand.
     pub works: BTreeMap<AssignmentId, Told>,
+    /// Paid for tasks that never began.
+    pub leaked: BTreeMap<AssignmentId, Msat>,
     /// How it ended.
     pub ended: Option<FinalState>,
 }

@@ -7,7 +7,7 @@ use watershed_protocol::market::{
 };
 use watershed_protocol::{
     BasisPoints, Digest, Domain, Envelope, Msat, Preimage, PublicKey, RoundNumber, RunId, SecretKey,
-    ShardSetId,
+    ShardSetId, SnapshotId, TokenizerId,
 };
 
 pub(crate) const ROUNDS: u32 = 2;
@@ -83,6 +83,8 @@ pub(crate) fn spec() -> RunSpec {
         },
         data: DataSpec {
             shards: ShardSetId::of(b"a shard set"),
+            snapshot: SnapshotId::of(b"a snapshot"),
+            tokenizer: TokenizerId::of(b"a tokenizer"),
             mixture: "narrative=4000,technical=6000".parse().unwrap(),
             sequence_length: 32,
             max_epochs: 4,

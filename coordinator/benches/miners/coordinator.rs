@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use watershed_commons::log::LogKey;
 use watershed_coordinator::blobs::Blobs;
-use watershed_coordinator::http::{Shared, router};
+use watershed_coordinator::http::{Limits, Shared, router, serve as listen};
 use watershed_coordinator::machine::{Phase, Run, VerdictKept, Work, WorkStage};
 use watershed_coordinator::market::Market;
-use watershed_coordinator::office::{Campaign, Computer, Money, MoneyError, Office, Recorder};
+use watershed_coordinator::office::{Campaign, Computer, Funds, Money, MoneyError, Office, Recorder};
 use watershed_engine::device;
 use watershed_protocol::market::view::PledgeView;
 use watershed_protocol::market::{Outcome, RunSpec};
@@ -67,6 +67,14 @@ impl Money for FreeMoney {
 
     async fn channel(&self, _: &str, _: Msat, _: usize) -> Result<(), MoneyError> {
         tokio::time::sleep(BOOKS).await;
+        Ok(())
+    }
+
+    async fn funds(&self) -> Result<Funds, MoneyError> {
+        Ok(Funds { channels: 0, usable: 0, spendable: Msat::ZERO, on_chain_sats: 0 })
+    }
+
+    async fn part(&self, _: &str) -> Result<(), MoneyError> {
         Ok(())
     }
 
@@ -176,14 +184,14 @@ pub(crate) async fn serve(folder: &Path) -> Result<(), Failed> {
     let (watched, handle) = (market.clone(), runtime.clone());
     std::thread::spawn(move || recorder.run(changes, &runtime));
     std::thread::spawn(move || tell(watched, &handle));
-    let office =
-        Arc::new(Office { money: FreeMoney(market.clone()), market, blobs, computer, falsehood: None });
+    let office = Office::new(market.clone(), FreeMoney(market), blobs, computer, None);
     let shared = Shared::new(
         Arc::clone(&office),
         key.public(),
         ("nowhere".to_owned(), "regtest".to_owned()),
         (verifier, log_folder),
         1 << 30,
+        Limits::default(),
     );
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{} 0 {}", listener.local_addr()?, clock());
@@ -191,7 +199,7 @@ pub(crate) async fn serve(folder: &Path) -> Result<(), Failed> {
     tokio::select! {
         () = Arc::clone(&office).run(effects) => {}
         () = office.tick() => {}
-        served = async { axum::serve(listener, router(shared)).await } => served?,
+        () = listen(listener, router(Arc::clone(&shared)), Arc::clone(&shared.guard)) => {}
         _ = stopped => {}
     }
     Ok(())

@@ -113,11 +113,10 @@ pub(crate) async fn miner(world: World, index: u32) {
     }
     let (news, mut view) = watch::channel(None);
     let poller = world.clone();
-    let me = key.public();
     let poll = async {
         let (mut version, mut seen) = (u64::MAX, None);
         loop {
-            let answer = poller.client.miner(poller.run, me, version);
+            let answer = poller.client.present(poller.run, &key, version);
             let Ok(answer) = poller.measured.time("miner's view", answer).await else {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 continue;

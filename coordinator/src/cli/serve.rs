@@ -17,7 +17,7 @@ use watershed_shards::library::{Store, load_or_create};
 
 use super::{Home, Outcome, wallet_folder};
 use crate::blobs::Blobs;
-use crate::http::{Shared, router};
+use crate::http::{self, Limits, Shared, router};
 use crate::market::Market;
 use crate::office::{Computer, Falsehood, Office, Recorder, TreasuryMoney};
 
@@ -38,6 +38,13 @@ pub(super) struct ServeArgs {
     /// Largest upload of a miner, in MiB
     #[arg(long, default_value_t = 2048, value_name = "MIB")]
     max_upload: u64,
+    /// Connections at once; each miner and validator keeps one or two, and the system's `ulimit -n` must allow them
+    #[arg(long, default_value_t = 4096, value_name = "N")]
+    max_connections: usize,
+    /// Requests a second of one address, of which ten seconds' worth may come at once; 0 for any number. Addresses of this
+    /// machine have no limit: a proxy here sets its own
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    max_rate: u32,
 }
 
 pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<Falsehood>) -> Outcome {
@@ -81,14 +88,22 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
         Some(at) => format!("{node}@{at}"),
         None => return Err("miners must reach this node: make the wallet with --listen HOST:PORT".into()),
     };
-    let office =
-        Arc::new(Office { market, money: TreasuryMoney(treasury.clone()), blobs, computer, falsehood });
+    let office = Office::new(market, TreasuryMoney(treasury.clone()), blobs, computer, falsehood);
+    let connections = args.max_connections;
+    let limits = Limits {
+        connections,
+        // The rest is for messages, uploads and people.
+        waiting: connections / 4 * 3,
+        rate: args.max_rate,
+        ..Limits::default()
+    };
     let shared = Shared::new(
         Arc::clone(&office),
         key.public(),
         (address.clone(), config.network.to_string()),
         (verifier, log_folder),
         args.max_upload << 20,
+        limits,
     );
     eprintln!(
         "coordinator {}\nnode        {address}\npages       http://{}/",
@@ -101,7 +116,7 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
         served = control::serve(&wallet, treasury.clone()) => served.map_err(super::Failed::from),
         () = Arc::clone(&office).run(effects) => Ok(()),
         () = office.tick() => Ok(()),
-        served = async { axum::serve(listener, router(shared)).await } => served.map_err(super::Failed::from),
+        () = http::serve(listener, router(Arc::clone(&shared)), Arc::clone(&shared.guard)) => Ok(()),
         () = stop_signal() => Ok(()),
     };
     eprintln!("stopping");

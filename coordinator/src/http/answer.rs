@@ -1,7 +1,7 @@
 //! Answers and refusals.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use watershed_commons::client::from_text;
@@ -35,7 +35,12 @@ impl Refuse {
 
 impl IntoResponse for Refuse {
     fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
+        let passing = matches!(self.0, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        let mut answer = (self.0, Json(self.1)).into_response();
+        if passing {
+            answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("2"));
+        }
+        answer
     }
 }
 

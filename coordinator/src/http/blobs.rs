@@ -1,12 +1,14 @@
 //! Uploads and downloads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt as _, stream};
 use object_store::GetRange;
 use watershed_protocol::Digest;
 use watershed_protocol::market::Upload;
@@ -14,8 +16,15 @@ use watershed_protocol::market::view::Signed;
 
 use super::Shared;
 use super::answer::{Answer, Refuse, open};
-use crate::machine::WorkStage;
+use crate::blobs::BlobError;
+use crate::machine::{Run, Work, WorkStage};
 use crate::office::Money;
+
+/// How long an upload may pause.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// Bytes that must come in a second, on the whole.
+const SLOWEST: u64 = 16 << 10;
 
 fn digest(text: &str) -> Result<Digest, Refuse> {
     text.parse().map_err(|e| Refuse::bad("bad-id", format!("the blob: {e}")))
@@ -75,6 +84,33 @@ pub(super) async fn get<M: Money>(
     Ok(answer)
 }
 
+/// What a miner may upload for a task: the submission, and a state with chunks for every validator that asked.
+fn quota(run: &Run, work: &Work) -> u64 {
+    let n = watershed_rounds::parameters(&run.spec).unwrap_or(0);
+    let submission = n.saturating_mul(4).saturating_add(1 << 20);
+    let opening = n.saturating_mul(12).saturating_add(16 << 20);
+    submission.saturating_add(opening.saturating_mul(work.openings.len() as u64))
+}
+
+/// Tasks that are over count no more.
+fn forget_uploads<M: Money>(shared: &Shared<M>) {
+    let runs = shared.office.market.runs();
+    shared.guard.forget(|id| runs.values().all(|run| run.works.get(id).is_none_or(|w| w.judged)));
+}
+
+/// A body that breaks off when nothing comes for a while.
+fn slowest(body: BodyDataStream) -> impl Stream<Item = Result<Bytes, String>> {
+    stream::unfold(Some(body), async |body| {
+        let mut body = body?;
+        match tokio::time::timeout(STALLED, body.next()).await {
+            Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some(body))),
+            Ok(Some(Err(e))) => Some((Err(e.to_string()), None)),
+            Ok(None) => None,
+            Err(_) => Some((Err("nothing came for a while".to_owned()), None)),
+        }
+    })
+}
+
 pub(super) async fn put<M: Money>(
     State(shared): State<Arc<Shared<M>>>,
     Path(sha256): Path<String>,
@@ -91,22 +127,40 @@ pub(super) async fn put<M: Money>(
     if upload.sha256 != sha256 {
         return Err(Refuse::bad("no-upload", "the header announces another blob"));
     }
-    let open = shared.office.market.runs().values().any(|run| {
-        let work = run.works.get(&upload.assignment);
-        work.is_some_and(|w| {
-            let busy = matches!(w.stage, WorkStage::Locked | WorkStage::Committed | WorkStage::Revealed);
-            w.assignment.miner == signer && busy && !w.judged
-        })
+    let quota = shared.office.market.runs().values().find_map(|run| {
+        let work = run.works.get(&upload.assignment)?;
+        let busy = matches!(work.stage, WorkStage::Locked | WorkStage::Committed | WorkStage::Revealed);
+        (work.assignment.miner == signer && busy && !work.judged).then(|| quota(run, work))
     });
-    if !open {
+    let Some(quota) = quota else {
         let message = "only the miner of an assignment under way may upload for it";
         return Err(Refuse::new(StatusCode::FORBIDDEN, "not-allowed", message));
-    }
+    };
+    let too_long = |most| {
+        let message = format!("{} bytes are too many; {most} are allowed", upload.bytes);
+        Refuse::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", message)
+    };
     if upload.bytes > shared.max_upload {
-        let message = format!("{} bytes are too many; {} are allowed", upload.bytes, shared.max_upload);
-        return Err(Refuse::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", message));
+        return Err(too_long(shared.max_upload));
     }
-    let stream = Box::pin(body.into_data_stream());
-    shared.office.blobs.receive(sha256, upload.bytes, stream).await?;
+    if shared.office.blobs.length(sha256).await? == Some(upload.bytes) {
+        return Ok(Json(serde_json::json!({ "sha256": sha256 })));
+    }
+    let _turn = shared.guard.uploading()?;
+    forget_uploads(&shared);
+    if !shared.guard.reserve(upload.assignment, upload.bytes, quota) {
+        return Err(too_long(quota));
+    }
+    let stream = Box::pin(slowest(body.into_data_stream()));
+    let whole = Duration::from_secs(upload.bytes / SLOWEST) + STALLED;
+    let received = shared.office.blobs.receive(sha256, upload.bytes, stream);
+    let received = match tokio::time::timeout(whole, received).await {
+        Ok(received) => received,
+        Err(_) => Err(BlobError::Upload("it is too slow".to_owned())),
+    };
+    if received.is_err() {
+        shared.guard.give_back(upload.assignment, upload.bytes);
+    }
+    received?;
     Ok(Json(serde_json::json!({ "sha256": sha256 })))
 }

@@ -2,6 +2,9 @@
 
 mod answer;
 mod blobs;
+mod guard;
+mod health;
+mod listen;
 mod log;
 mod metrics;
 mod money;
@@ -20,6 +23,9 @@ use watershed_protocol::PublicKey;
 
 use crate::office::{Money, Office};
 use metrics::Metrics;
+
+pub use guard::{Guard, Limits};
+pub use listen::serve;
 
 /// Largest JSON request.
 const MAX_JSON: usize = 1 << 20;
@@ -40,6 +46,8 @@ pub struct Shared<M> {
     pub log_folder: PathBuf,
     /// Largest upload.
     pub max_upload: u64,
+    /// Counts what is under way.
+    pub guard: Arc<Guard>,
     metrics: Metrics,
 }
 
@@ -57,6 +65,7 @@ impl<M: Money> Shared<M> {
         (node, network): (String, String),
         (log, log_folder): (String, PathBuf),
         max_upload: u64,
+        limits: Limits,
     ) -> Arc<Self> {
         Arc::new(Self {
             office,
@@ -66,6 +75,7 @@ impl<M: Money> Shared<M> {
             log,
             log_folder,
             max_upload,
+            guard: Guard::new(limits),
             metrics: Metrics::default(),
         })
     }
@@ -79,7 +89,7 @@ pub fn router<M: Money>(shared: Arc<Shared<M>>) -> Router {
     Router::new()
         .route("/", get(page::index::<M>))
         .route("/runs/{run}", get(page::run::<M>))
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(health::show::<M>))
         .route("/metrics", get(metrics::show::<M>))
         .route("/v1/openapi.json", get(openapi::document))
         .route("/v1/info", get(runs::info::<M>))
@@ -99,7 +109,9 @@ pub fn router<M: Money>(shared: Arc<Shared<M>>) -> Router {
         .route("/v1/payouts", post(money::payout::<M>))
         .route("/log/{*path}", get(log::file::<M>))
         .layer(DefaultBodyLimit::max(MAX_JSON))
+        .layer(axum::middleware::from_fn(guard::patience))
         .merge(transfers)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared.guard), guard::rate))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), metrics::count::<M>))
         .with_state(shared)
 }

@@ -60,7 +60,11 @@ const ROUTES: &[(HttpMethod, &str, &str)] = &[
     (HttpMethod::Put, "/v1/blobs/{sha256}", "Uploads a blob that the header `watershed-upload` announces"),
     (HttpMethod::Get, "/log/{path}", "The public log, as C2SP tlog-tiles has it: `checkpoint`, `tile/...`"),
     (HttpMethod::Get, "/metrics", "Numbers for Prometheus"),
-    (HttpMethod::Get, "/healthz", "Whether it answers"),
+    (
+        HttpMethod::Get,
+        "/healthz",
+        "Whether database, wallet and blobs work: a line for each, and 503 if one does not",
+    ),
 ];
 
 fn describe() -> OpenApi {

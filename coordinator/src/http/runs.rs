@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::sse::{Event as Sse, KeepAlive};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -14,13 +15,13 @@ use tokio::sync::watch;
 use watershed_protocol::market::view::{
     FileView, InfoView, MinerView, RoundWorkView, RunView, Signed, WorkView,
 };
-use watershed_protocol::market::{Command, Message, RunSpec};
+use watershed_protocol::market::{Command, Message, Present, RunSpec};
 use watershed_protocol::{AssignmentId, PublicKey, RunId};
 
 use super::answer::{Answer, Refuse, json, open};
 use super::{Shared, views};
 use crate::machine::{Event, Run, WorkStage};
-use crate::market::now;
+use crate::market::{FRESH, now};
 use crate::office::{Falsehood, Money};
 
 /// How long an answer waits for news.
@@ -67,16 +68,19 @@ async fn news<M: Money>(
     known: Option<u64>,
     version: impl Fn(&Run) -> u64,
 ) -> Result<(), Refuse> {
+    changes.mark_unchanged();
+    if Some(shared.office.market.with(run, &version)?) != known {
+        return Ok(());
+    }
+    let _waits = shared.guard.waiting()?;
     let waiting = async {
-        loop {
+        while changes.changed().await.is_ok() {
             changes.mark_unchanged();
             if Some(shared.office.market.with(run, &version)?) != known {
-                return Ok(());
-            }
-            if changes.changed().await.is_err() {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     };
     tokio::time::timeout(WAIT, waiting).await.unwrap_or(Ok(()))
 }
@@ -104,16 +108,37 @@ pub(super) async fn work<M: Money>(
     })
 }
 
+/// When the miner itself says that it is there, if it does.
+fn present(headers: &HeaderMap, run: RunId, key: PublicKey) -> Result<Option<u64>, Refuse> {
+    let Some(said) = headers.get("watershed-present").and_then(|h| h.to_str().ok()) else { return Ok(None) };
+    let (present, _) = open::<Present>(&Signed { envelope: said.to_owned() })?;
+    let Present { run: of, at } = *present.value();
+    if present.signer() != key || of != run {
+        return Err(Refuse::bad("bad-signature", "only a miner itself says that it is there"));
+    }
+    if now().abs_diff(at / 1000) > FRESH {
+        return Err(Refuse::bad(
+            "stale-presence",
+            "this machine's clock and the coordinator's differ too much",
+        ));
+    }
+    Ok(Some(at))
+}
+
 pub(super) async fn miner<M: Money>(
     State(shared): Here<M>,
     Path((run, miner)): Path<(String, String)>,
     Query(after): Query<After>,
+    headers: HeaderMap,
 ) -> Answer<MinerView> {
     let run = run_id(&run)?;
     let key: PublicKey = miner.parse().map_err(|e| Refuse::bad("bad-id", format!("the miner: {e}")))?;
     let market = &shared.office.market;
     let joined = market.with(run, |r| r.miners.contains_key(&key))?;
-    let changes = if joined { market.saw(run, key) } else { market.changes() };
+    let present = present(&headers, run, key)?.filter(|_| joined);
+    // Whoever looks at somebody else's part does not make it look alive.
+    let own = present.and_then(|at| market.present(run, key, at));
+    let changes = own.unwrap_or_else(|| market.changes());
     news(&shared, run, changes, after.after, |r| views::miner_version(r, &key)).await?;
     let mut view = shared.office.market.with(run, |r| views::miner(r, &key))?;
     if shared.office.falsehood == Some(Falsehood::WithholdSecrets) {
@@ -167,10 +192,11 @@ pub(super) async fn message<M: Money>(
     }
     check_uploads(&shared, message.value()).await?;
     let signer = message.signer();
-    if matches!(message.value(), Message::Join(_)) {
+    let joins = matches!(message.value(), Message::Join(_));
+    shared.office.market.said(run, signer, message.into_value(), envelope).await?;
+    if joins {
         shared.office.market.saw(run, signer);
     }
-    shared.office.market.said(run, signer, message.into_value(), envelope).await?;
     json(serde_json::json!({}))
 }
 
@@ -204,6 +230,14 @@ fn check_receipts<M: Money>(
     Ok(())
 }
 
+/// A command that was held back is not taken later. The run itself takes none that is older than another.
+fn fresh(at: u64) -> Result<u64, Refuse> {
+    if now().abs_diff(at / 1000) <= FRESH {
+        return Ok(at);
+    }
+    Err(Refuse::bad("stale-command", "the command was not given just now; are both clocks right?"))
+}
+
 pub(super) async fn command<M: Money>(State(shared): Here<M>, Json(signed): Json<Signed>) -> Answer<RunView> {
     let (command, _) = open::<Command>(&signed)?;
     if command.signer() != shared.key {
@@ -222,10 +256,10 @@ pub(super) async fn command<M: Money>(State(shared): Here<M>, Json(signed): Json
             shared.office.computer.check(run, value).await?;
             (run, Event::Open { spec })
         }
-        Command::Pause { run } => (run, Event::Pause),
-        Command::Resume { run } => (run, Event::Resume),
-        Command::Cancel { run, reason } => {
-            (run, Event::Cancel { reason: reason.chars().take(200).collect() })
+        Command::Pause { run, at } => (run, Event::Pause { at: fresh(at)? }),
+        Command::Resume { run, at } => (run, Event::Resume { at: fresh(at)? }),
+        Command::Cancel { run, reason, at } => {
+            (run, Event::Cancel { reason: reason.chars().take(200).collect(), at: fresh(at)? })
         }
     };
     shared.office.market.happened(run, event).await?;
@@ -240,18 +274,23 @@ pub(super) async fn events<M: Money>(
     let run = run_id(&run)?;
     shared.office.market.with(run, |_| ())?;
     let changes = shared.office.market.changes();
-    let next = move |(shared, mut changes, known): (Arc<Shared<M>>, watch::Receiver<u64>, u64)| async move {
-        if known != 0 {
-            tokio::time::sleep(PAUSE).await;
-        }
-        loop {
-            changes.mark_unchanged();
-            let state = shared.office.market.with(run, |r| (r.version, views::round_work(r))).ok()?;
-            if state.0 != known {
-                let event = Sse::default().event("round").json_data(&state.1).ok()?;
-                return Some((Ok::<_, Infallible>(event), (shared, changes, state.0)));
+    let watches = Arc::new(shared.guard.streaming()?);
+    let next = move |(shared, mut changes, known): (Arc<Shared<M>>, watch::Receiver<u64>, u64)| {
+        let watches = Arc::clone(&watches);
+        async move {
+            let _watches = watches;
+            if known != 0 {
+                tokio::time::sleep(PAUSE).await;
             }
-            changes.changed().await.ok()?;
+            loop {
+                changes.mark_unchanged();
+                let state = shared.office.market.with(run, |r| (r.version, views::round_work(r))).ok()?;
+                if state.0 != known {
+                    let event = Sse::default().event("round").json_data(&state.1).ok()?;
+                    return Some((Ok::<_, Infallible>(event), (shared, changes, state.0)));
+                }
+                changes.changed().await.ok()?;
+            }
         }
     };
     let stream = stream::unfold((shared, changes, 0), next);

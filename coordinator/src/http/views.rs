@@ -7,6 +7,9 @@ use watershed_protocol::{AssignmentId, Envelope, PublicKey};
 
 use crate::machine::{Phase, Run, Stage, Work, WorkStage};
 
+/// As [`phase`] names them.
+pub(super) const PHASES: [&str; 5] = ["funding", "preparing", "running", "closing", "ended"];
+
 pub(super) fn phase(run: &Run) -> &'static str {
     match run.phase {
         Phase::Funding => "funding",
@@ -60,6 +63,7 @@ pub(super) fn view(run: &Run) -> RunView {
     let end = match &run.phase {
         Phase::Closing { how, .. } | Phase::Ended { how } => match how {
             FinalState::Finished => "finished".to_owned(),
+            FinalState::Exhausted => "the money for another round is spent".to_owned(),
             FinalState::Cancelled { reason } => format!("cancelled: {reason}"),
         },
         _ => run.cancelled.as_ref().map(|reason| format!("cancelled: {reason}")).unwrap_or_default(),

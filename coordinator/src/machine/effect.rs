@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use watershed_protocol::market::Entry;
-use watershed_protocol::{AssignmentId, PaymentHash, PublicKey, Wire};
+use watershed_protocol::{AssignmentId, Digest, PaymentHash, PublicKey, Wire};
 
 /// Something to be carried out. Doing it twice is doing it once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,15 @@ pub enum Effect {
     Channel {
         /// Whose.
         miner: PublicKey,
+        /// Counts the miner's requests.
+        version: u64,
+    },
+    /// Close the channels with a node that nobody has any more, when nothing is locked in them.
+    Part {
+        /// Whose it was.
+        miner: PublicKey,
+        /// Which.
+        node: String,
         /// Counts the miner's requests.
         version: u64,
     },
@@ -73,6 +82,18 @@ pub enum Effect {
         /// Counts attempts.
         version: u64,
     },
+    /// Delete what miners opened in a round, but for what is a submission or checkpoint.
+    Discard {
+        /// Names the round, and the attempt at it.
+        version: u64,
+        /// There may be more than fit into one.
+        part: usize,
+        /// When judging began, in seconds since 1970: nothing older is deleted, whoever named it.
+        since: u64,
+        /// Which.
+        #[serde(deserialize_with = "watershed_protocol::list")]
+        blobs: Vec<Digest>,
+    },
     /// Close the accounts; ends in `Finished`.
     Finish,
 }
@@ -92,6 +113,7 @@ impl Effect {
             Self::CancelCampaign { .. } => "cancel-campaign".to_owned(),
             Self::Prepare => "prepare".to_owned(),
             Self::Channel { miner, version } => format!("channel/{miner}/{version}"),
+            Self::Part { miner, version, .. } => format!("part/{miner}/{version}"),
             Self::Offer { assignment } => format!("offer/{assignment}"),
             Self::Lock { assignment, .. } => format!("lock/{assignment}"),
             Self::Confirm { assignment, .. } => format!("confirm/{assignment}"),
@@ -99,6 +121,7 @@ impl Effect {
             Self::Watch { assignment } => format!("watch/{assignment}"),
             Self::Fee { assignment, validator } => format!("fee/{assignment}/{validator}"),
             Self::Step { round, version, .. } => format!("step/{round}/{version}"),
+            Self::Discard { version, part, .. } => format!("discard/{version}/{part}"),
             Self::Finish => "finish".to_owned(),
         })
     }

@@ -14,13 +14,21 @@ pub enum Event {
         spec: Envelope,
     },
     /// The operator wants no further round.
-    Pause,
+    Pause {
+        /// When it was said, in milliseconds since 1970.
+        at: u64,
+    },
     /// The operator goes on.
-    Resume,
+    Resume {
+        /// When it was said.
+        at: u64,
+    },
     /// The operator ends the run.
     Cancel {
         /// Why.
         reason: String,
+        /// When it was said.
+        at: u64,
     },
     /// The goal was reached and every pledge is taken.
     Funded {
@@ -71,6 +79,11 @@ pub enum Event {
         /// Whether it can hold a reward.
         result: Result<(), String>,
     },
+    /// A miner left some time ago, or was not heard of for long: its channel is not kept.
+    Away {
+        /// Whose.
+        miner: PublicKey,
+    },
     /// The escrow was made.
     Offered {
         /// Which.
@@ -113,6 +126,16 @@ pub enum Event {
         /// For the sponsors.
         left: Msat,
     },
+}
+
+impl Event {
+    /// When the operator said it, if it is a word of the operator.
+    pub(super) fn commanded(&self) -> Option<u64> {
+        match self {
+            Self::Pause { at } | Self::Resume { at } | Self::Cancel { at, .. } => Some(*at),
+            _ => None,
+        }
+    }
 }
 
 impl Wire for Event {

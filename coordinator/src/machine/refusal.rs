@@ -7,6 +7,9 @@ use watershed_protocol::{AssignmentId, EncodeError, PublicKey};
 /// A message that changes nothing. Each has a code that does not change.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Refusal {
+    /// Nothing new: whoever says it again is told that all is well, and nothing is written down.
+    #[error("this is known already")]
+    Known,
     /// The specification.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -54,9 +57,17 @@ pub enum Refusal {
     /// Secrets that do not release the lots of the share.
     #[error("the preimages are not those of the lots that make up the share")]
     Preimages,
+    /// A verdict that cannot come from checking.
+    #[error(
+        "the verdict finds work right without a score, or though the shown steps are not those committed to"
+    )]
+    Unfounded,
     /// A verdict on something else.
     #[error("the verdict is on another submission, or its windows were drawn from something else")]
     OtherSubmission,
+    /// A command that is older than one that was taken.
+    #[error("the command is older than one that was taken")]
+    Stale,
     /// A number out of range.
     #[error("{0} is out of range")]
     Range(&'static str),
@@ -66,6 +77,7 @@ impl Refusal {
     /// For programs.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Known => "known",
             Self::Spec(_) => "bad-specification",
             Self::Encode(_) => "too-long",
             Self::NotAllowed(_) => "not-allowed",
@@ -76,7 +88,9 @@ impl Refusal {
             Self::Changed(_) => "changed",
             Self::Count { .. } => "wrong-count",
             Self::Preimages => "wrong-preimages",
+            Self::Unfounded => "unfounded-verdict",
             Self::OtherSubmission => "other-submission",
+            Self::Stale => "stale-command",
             Self::Range(_) => "out-of-range",
         }
     }

@@ -2,7 +2,8 @@
 
 use watershed_payments::escrow::{earned, split};
 use watershed_protocol::market::{
-    Commitment, Entry, Fault, Message, Opened, Opening, Outcome, Reveal, TermsOffered, Verdict,
+    Commitment, Entry, Fault, Message, Opened, Opening, Outcome, Reveal, TermsOffered, TrajectoryHash,
+    Verdict,
 };
 use watershed_protocol::{
     AssignmentId, Digest, Envelope, Msat, PaymentHash, PublicKey, RoundNumber, SubmissionId, encode,
@@ -46,18 +47,24 @@ impl Run {
         envelope: &Envelope,
         now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
+        // Sent again, a message changes nothing, and is not written down again either.
+        let work = |run: &Self| message.subject().and_then(|id| run.works.get(&id)).cloned();
+        let before = work(self);
         let mut effects = match message {
-            Message::Join(join) => return self.join(signer, join),
+            Message::Join(join) => return self.join(signer, join, now),
             Message::Leave { .. } => {
                 let miner = self.miners.get_mut(&signer).ok_or(Refusal::NotJoined(signer))?;
-                miner.active = false;
-                Vec::new()
+                if !miner.active {
+                    return Err(Refusal::Known);
+                }
+                (miner.active, miner.heard) = (false, now);
+                return Ok(Vec::new());
             }
             Message::Hashes { assignment, hashes } => self.hashes(*assignment, signer, hashes)?,
             Message::Accept { assignment, invoices } => self.accept(*assignment, signer, invoices)?,
             Message::Locked { assignment, reports } => self.locked(*assignment, signer, reports)?,
             Message::Decline { assignment, reason } => self.decline(*assignment, signer, reason)?,
-            Message::Commit(commitment) => self.commit(commitment, signer, envelope)?,
+            Message::Commit(commitment) => self.commit(commitment, signer, envelope, now)?,
             Message::Reveal(reveal) => self.reveal(reveal, signer, envelope)?,
             Message::Open(opening) => self.open(opening, signer)?,
             Message::Opened(opened) => self.opened(opened, signer)?,
@@ -66,13 +73,19 @@ impl Run {
             Message::Receipts { assignment, receipts } => {
                 let work = self.own(*assignment, signer)?;
                 if work.receipts || receipts.is_empty() {
-                    return Ok(Vec::new());
+                    return Err(Refusal::Known);
                 }
                 let entry = record(envelope)?;
                 work.receipts = true;
                 vec![entry]
             }
         };
+        if effects.is_empty() && before.is_some() && before == work(self) {
+            return Err(Refusal::Known);
+        }
+        if let Some(miner) = self.miners.get_mut(&signer) {
+            miner.heard = now;
+        }
         if let Some(id) = message.subject() {
             effects.extend(self.moved(id, now));
         }
@@ -200,6 +213,7 @@ impl Run {
         commitment: &Commitment,
         signer: PublicKey,
         envelope: &Envelope,
+        now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
         let stage = self.stage();
         let work = self.own(commitment.assignment, signer)?;
@@ -215,6 +229,7 @@ impl Run {
         let entry = record(envelope)?;
         work.commitment = Some(commitment.clone());
         work.stage = WorkStage::Committed;
+        self.delivered(commitment.assignment, now);
         Ok(vec![entry])
     }
 
@@ -329,6 +344,11 @@ impl Run {
         }
         match &verdict.outcome {
             Outcome::Earned { share, preimages } => {
+                // Neither has a place in the record, and whoever computed has seen both.
+                let shown = work.reveal.as_ref().map(|r| TrajectoryHash::of(r.start, &r.steps));
+                if verdict.score.is_none() || shown != work.commitment.as_ref().map(|c| c.trajectory) {
+                    return Err(Refusal::Unfounded);
+                }
                 let paid = earned(tiers, *share).map_err(|_| Refusal::Range("the share"))?;
                 let lots = work.lots.iter().filter(|l| l.validator == signer);
                 let wanted = lots.zip(paid).filter(|(_, paid)| *paid).map(|(lot, _)| lot.hash);

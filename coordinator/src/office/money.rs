@@ -38,6 +38,19 @@ pub enum Campaign {
     Over(String),
 }
 
+/// What a wallet has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Funds {
+    /// Channels, usable or not.
+    pub channels: usize,
+    /// Channels that can be used now.
+    pub usable: usize,
+    /// What they can send.
+    pub spendable: Msat,
+    /// On chain, in sat, as much as can be spent.
+    pub on_chain_sats: u64,
+}
+
 /// What is done with money.
 pub trait Money: Send + Sync + 'static {
     /// Collects pledges and waits for the end of it.
@@ -75,6 +88,12 @@ pub trait Money: Send + Sync + 'static {
         reward: Msat,
         lots: usize,
     ) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// Closes all channels with a node, if there are any; an error while lots are open in them.
+    fn part(&self, node: &str) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// What the wallet has; an error if it does not answer.
+    fn funds(&self) -> impl Future<Output = Result<Funds, MoneyError>> + Send;
 
     /// Makes an escrow.
     fn offer(

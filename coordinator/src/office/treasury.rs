@@ -10,12 +10,12 @@ use watershed_payments::treasury::{
     TreasuryError,
 };
 use watershed_payments::wallet::ldk::LdkWallet;
-use watershed_payments::wallet::{Invoice, NodeAddress, Wallet as _};
+use watershed_payments::wallet::{Invoice, NodeAddress, Wallet as _, WalletError};
 use watershed_protocol::market::RunSpec;
 use watershed_protocol::market::view::PledgeView;
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, Preimage, PublicKey, RunId};
 
-use super::money::{Campaign, Money, MoneyError};
+use super::money::{Campaign, Funds, Money, MoneyError};
 use super::sum;
 use crate::machine::Work;
 
@@ -146,6 +146,27 @@ impl Money for TreasuryMoney {
         let node: NodeAddress = node.parse().map_err(other)?;
         self.0.ensure_capacity(&node, reward, lots, &ChannelPolicy::default()).await?;
         Ok(())
+    }
+
+    async fn part(&self, node: &str) -> Result<(), MoneyError> {
+        let node: NodeAddress = node.parse().map_err(other)?;
+        match self.0.release(node.id, false).await {
+            Ok(_) | Err(TreasuryError::Wallet(WalletError::NoChannel(_))) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn funds(&self) -> Result<Funds, MoneyError> {
+        let wallet = self.0.wallet();
+        let channels = wallet.channels().await.map_err(TreasuryError::from)?;
+        let balances = wallet.balances().await.map_err(TreasuryError::from)?;
+        let usable: Vec<_> = channels.iter().filter(|c| c.usable).collect();
+        Ok(Funds {
+            channels: channels.len(),
+            usable: usable.len(),
+            spendable: sum(usable.iter().map(|c| c.next_htlc)),
+            on_chain_sats: balances.on_chain_spendable_sats,
+        })
     }
 
     async fn offer(

@@ -8,6 +8,7 @@ use watershed_protocol::market::{Entry, FinalState, Message, Outcome};
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey};
 
 use crate::book::Book;
+use crate::parties::SHOWN;
 
 #[derive(Default)]
 pub(crate) struct Checks {
@@ -246,6 +247,10 @@ impl Checks {
         for effect in effects {
             if let Some(name) = effect.name() {
                 assert!(self.names.insert(name), "asked for twice: {effect:?}");
+            }
+            if let Effect::Discard { blobs, .. } = effect {
+                // Whoever opens the name of somebody's submission does not have it deleted.
+                assert!(!blobs.is_empty() && !blobs.contains(&SHOWN), "{blobs:?}");
             }
             let Effect::Record(entry) = effect else { continue };
             match &**entry {

@@ -4,7 +4,8 @@
 use watershed_coordinator::machine::{Run, Stage, Work, WorkStage};
 use watershed_payments::escrow::earned;
 use watershed_protocol::market::{
-    Commitment, Fault, Join, Message, Opened, Opening, Outcome, Reveal, StepClaim, TrajectoryHash, Verdict,
+    Commitment, Fault, Join, Message, Opened, Opening, Outcome, Reveal, Score, StepClaim, TrajectoryHash,
+    Verdict,
 };
 use watershed_protocol::{AssignmentId, Digest, Msat, PaymentHash, Preimage, PublicKey, RunId, SubmissionId};
 
@@ -81,19 +82,23 @@ impl Party {
 pub(crate) fn commitment(assignment: AssignmentId, salt: u8) -> Commitment {
     let mut bytes = assignment.to_bytes();
     bytes[0] ^= salt;
+    let shown = reveal(assignment);
     Commitment {
         assignment,
         submission: SubmissionId::from_bytes(bytes),
-        trajectory: TrajectoryHash(Digest([1; 32])),
+        trajectory: TrajectoryHash::of(shown.start, &shown.steps),
         error_feedback: Digest([2; 32]),
         moments: Digest([3; 32]),
         updates: 2,
     }
 }
 
+/// The submission of everybody.
+pub(crate) const SHOWN: Digest = Digest([6; 32]);
+
 pub(crate) fn reveal(assignment: AssignmentId) -> Reveal {
     let step = StepClaim { state: Digest([4; 32]), loss: 5 };
-    Reveal { assignment, blob: Digest([6; 32]), start: Digest([7; 32]), steps: vec![step; 2] }
+    Reveal { assignment, blob: SHOWN, start: Digest([7; 32]), steps: vec![step; 2] }
 }
 
 fn preimage(validator: PublicKey, assignment: AssignmentId, tier: u32) -> Preimage {
@@ -196,7 +201,9 @@ impl World {
                 (WorkStage::Revealed, Some(Stage::Judging)) => {
                     let asked = work.openings.values().zip(work.openings.keys());
                     messages.extend(asked.filter(|(_, v)| !work.opened.contains_key(v)).map(|(o, v)| {
-                        let (state, chunks) = (Digest([8; 32]), Digest([9; 32]));
+                        let trick = party.manner == Manner::Rubbish && self.rng.chance(50);
+                        let state = if trick { SHOWN } else { Digest([8; 32]) };
+                        let chunks = Digest([9; 32]);
                         Message::Opened(Opened {
                             assignment: *id,
                             validator: *v,
@@ -284,7 +291,7 @@ fn verdict(
         randomness: if wrong && rng.chance(50) { Digest([0; 32]) } else { run.randomness()? },
         step: None,
         chunks: Vec::new(),
-        score: None,
+        score: Some(Score { own_before: 2, own_after: 1, unseen_before: 2, unseen_after: 1 }),
         outcome,
     }))
 }

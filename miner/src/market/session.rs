@@ -226,7 +226,7 @@ async fn poll(context: &Context, news: &watch::Sender<Option<MinerView>>) {
     let mut away = false;
     let mut version = u64::MAX;
     loop {
-        match context.client.miner(context.run, context.me(), version).await {
+        match context.client.present(context.run, &context.key, version).await {
             Ok(view) => {
                 if std::mem::take(&mut away) {
                     eprintln!("the coordinator is back");

@@ -10,7 +10,7 @@ pub mod view;
 pub use assignment::{
     Assignment, Commitment, Opened, Opening, Reveal, StepClaim, TermsOffered, TrajectoryHash,
 };
-pub use message::{Command, Join, Message, PayoutRequest, Upload};
+pub use message::{Command, Join, Message, PayoutRequest, Present, Upload};
 pub use record::{Entry, FinalState, Stepped};
 pub use spec::{
     ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec, OuterSpec,

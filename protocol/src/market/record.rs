@@ -41,6 +41,8 @@ pub enum FinalState {
         /// Why.
         reason: String,
     },
+    /// What was pledged does not pay another round of the fewest miners.
+    Exhausted,
 }
 
 /// An entry.
@@ -101,6 +103,15 @@ pub enum Entry {
         fees: Msat,
         /// Left for the sponsors.
         left: Msat,
+    },
+    /// Lots were paid for a task that never began: whoever holds their secrets gave them out before.
+    Leaked {
+        /// The run.
+        run: RunId,
+        /// The task.
+        assignment: AssignmentId,
+        /// Paid.
+        paid: Msat,
     },
 }
 

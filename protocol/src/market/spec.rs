@@ -6,8 +6,11 @@ use thiserror::Error;
 use crate::amount::Msat;
 use crate::codec::{EncodeError, Wire, encode};
 use crate::data::Mixture;
-use crate::id::{BasisPoints, RunId, ShardSetId};
+use crate::id::{BasisPoints, RunId, ShardSetId, SnapshotId, TokenizerId};
 use crate::key::PublicKey;
+
+/// Seconds between two blocks, on average.
+const BLOCK: u64 = 600;
 
 /// A decoder of the Llama family (see `watershed-engine`, `ModelConfig`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +48,10 @@ pub struct ModelSpec {
 pub struct DataSpec {
     /// The tokenised snapshot.
     pub shards: ShardSetId,
+    /// The snapshot: which deposits, with which consent.
+    pub snapshot: SnapshotId,
+    /// What made tokens of it.
+    pub tokenizer: TokenizerId,
     /// Shares of the registers.
     pub mixture: Mixture,
     /// Tokens of a sequence.
@@ -276,6 +283,15 @@ impl RunSpec {
         ] {
             range(field, &seconds, (1..=604_800).contains(&seconds), "1 to 604800 (a week)")?;
         }
+        // From the first lock to the last verdict; blocks may come faster than one in ten minutes.
+        let stages = [r.lock_seconds, r.train_seconds, r.reveal_seconds, r.verdict_seconds];
+        let stages: u64 = stages.into_iter().map(u64::from).sum();
+        range(
+            "reward.window",
+            &self.reward.window,
+            u64::from(self.reward.window) * BLOCK >= 2 * stages,
+            "blocks for twice the seconds of all four stages, at 600 seconds a block",
+        )?;
         let steps = r.count.checked_mul(i.steps).is_some();
         range("rounds.count", &r.count, steps, "such that rounds times inner.steps is below 2^32")?;
         let c = &self.checks;

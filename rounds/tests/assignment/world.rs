@@ -10,13 +10,13 @@ use watershed_protocol::market::{
     Assignment, ChecksSpec, Commitment, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec,
     ModelSpec, OuterSpec, Reveal, RewardSpec, RoundsSpec, RunSpec, StepClaim, TrajectoryHash,
 };
-use watershed_protocol::{BasisPoints, Digest, Msat, PublicKey, RoundNumber, SecretKey, ShardSetId};
+use watershed_protocol::{BasisPoints, Digest, Msat, PublicKey, RoundNumber, SecretKey};
 use watershed_rounds::{
-    Carried, Claim, OpenedChunks, OuterResult, Submission, Workbench, checkpoint_digest, floats, open_chunks,
-    sha256,
+    Carried, Claim, OpenedChunks, OuterResult, Submission, Workbench, checkpoint_digest, data_spec, floats,
+    open_chunks, sha256,
 };
 use watershed_shards::library::{Content, Library, Outcome};
-use watershed_shards::shard::build;
+use watershed_shards::shard::{OpenSet, build};
 use watershed_shards::snapshot::{Policy, take};
 use watershed_shards::text::normalize;
 use watershed_shards::tokenizer::Tokenizer;
@@ -84,17 +84,19 @@ fn deposit(library: &mut Library, text: &str, register: Register) {
 }
 
 /// Two registers, a part of each held out.
-fn text(folder: &std::path::Path) -> ShardSetId {
+fn text(folder: &std::path::Path) -> DataSpec {
     let mut library = Library::open(folder).unwrap();
     for (register, from) in [(Register::Narrative, 0), (Register::Technical, 100)] {
         (from..from + 12).for_each(|number| deposit(&mut library, &words(number), register));
     }
     let held_out = BasisPoints::try_from(2500).unwrap();
     let taken = take(&library, &Policy { leave_out_near: true, held_out, seed: 0 }).unwrap();
-    build(library.store(), &taken.snapshot, &Tokenizer::bytes(), &|_| (), &|| false).unwrap().id
+    let id = build(library.store(), &taken.snapshot, &Tokenizer::bytes(), &|_| (), &|| false).unwrap().id;
+    let set = OpenSet::open(library.store(), id).unwrap();
+    data_spec(&set, "narrative=4000,technical=6000".parse().unwrap(), 32, 4)
 }
 
-fn spec(shards: ShardSetId) -> RunSpec {
+fn spec(data: DataSpec) -> RunSpec {
     let half = BasisPoints::try_from(5000).unwrap();
     RunSpec {
         title: "a small run".to_owned(),
@@ -113,12 +115,7 @@ fn spec(shards: ShardSetId) -> RunSpec {
             tied_embeddings: true,
             qkv_bias: false,
         },
-        data: DataSpec {
-            shards,
-            mixture: "narrative=4000,technical=6000".parse().unwrap(),
-            sequence_length: 32,
-            max_epochs: 4,
-        },
+        data,
         inner: InnerSpec {
             steps: STEPS,
             batch: BATCH,
