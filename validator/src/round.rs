@@ -83,8 +83,8 @@ impl Session {
         let mut outcome = Ok(());
         for some in messages.chunks(TOGETHER) {
             let mut all = tokio::task::JoinSet::new();
-            for message in some.iter().cloned() {
-                let (client, run, key) = (self.client.clone(), self.run, self.key);
+            for message in some {
+                let (message, client, run, key) = (message.clone(), self.client.clone(), self.run, self.key);
                 all.spawn(async move { client.say(run, &message, &key).await });
             }
             while let Some(done) = all.join_next().await {

@@ -437,7 +437,7 @@ fn founded(
         Outcome::Earned { .. } if !work.opened.contains_key(&signer) => {
             Err(Refusal::Unfounded("nothing was opened to its validator"))
         }
-        Outcome::Rejected(Fault::NoAnswer) if !times.is_some_and(|t| now >= t.answer) => {
+        Outcome::Rejected(Fault::NoAnswer) if times.is_none_or(|t| now < t.answer) => {
             Err(Refusal::Early("a verdict that there is no answer"))
         }
         Outcome::Rejected(Fault::NoAnswer) if work.openings.keys().all(|v| work.opened.contains_key(v)) => {
