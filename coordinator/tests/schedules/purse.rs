@@ -69,12 +69,8 @@ fn what_sponsors_get_back_is_recorded_once_and_after_the_end() {
     assert!(matches!(&effects[..], [Effect::Record(entry), Effect::Refunds]
         if matches!(&**entry, Entry::Ended { how: FinalState::Cancelled { .. }, .. })));
     for n in [1, 2] {
-        let entry = Entry::Refunded {
-            run: run.id,
-            pledge: payment(9),
-            payment: payment(n),
-            amount: Msat::new(5),
-        };
+        let entry =
+            Entry::Refunded { run: run.id, pledge: payment(9), payment: payment(n), amount: Msat::new(5) };
         assert_eq!(run.apply(&back(n), 1), Ok(vec![Effect::Record(Box::new(entry))]));
         assert_eq!(run.apply(&back(n), 1), Ok(Vec::new()));
     }
