@@ -183,7 +183,16 @@ pub(crate) async fn another_run(world: &World, title: &str, numbers: &[(&str, u6
     let data = data.to_string_lossy();
     let open = ["--data", &data, "--json", "run", "open", &path, "--coordinator", &world.url];
     let view = world.programs.json("watershed-coordinator", &open).await.unwrap();
-    view["run"].as_str().unwrap().parse().unwrap()
+    let run = view["run"].as_str().unwrap().parse().unwrap();
+    if numbers.iter().any(|(name, _)| *name == "goal") {
+        // The campaign begins a moment after the run is open.
+        let begun = async |w: &World| {
+            let unknown = w.client.pledge_state(run, "none").await.unwrap_err().to_string();
+            Ok((!unknown.contains("no campaign")).then_some(()))
+        };
+        world.until("the run takes pledges", 30, begun).await.unwrap();
+    }
+    run
 }
 
 /// Waits until a run's phase is this.
