@@ -83,7 +83,7 @@ enum Command {
         invoice: String,
     },
     /// Compute everything in a record again: signatures, receipts, sums, checkpoints, scores
-    Audit(audit::AuditArgs),
+    Audit(Box<audit::AuditArgs>),
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
