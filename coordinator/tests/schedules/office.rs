@@ -180,7 +180,7 @@ impl Place {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("it never came to pass that {what}");
+        assert!(done(self), "it never came to pass that {what}");
     }
 
     async fn text(&self, path: &str) -> (u16, String) {
