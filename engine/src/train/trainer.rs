@@ -118,6 +118,19 @@ impl Trainer {
     /// # Errors
     /// Tokens that do not fit, a loss or gradient that is not finite (nothing is updated then), a failing device.
     pub fn step(&mut self, step: u32, tokens: &Tokens) -> Result<StepOutcome, TrainError> {
+        if self.on_cpu() {
+            // A thread outside the pool hands each of some hundred operations over and sleeps until it is done.
+            rayon::scope(|_| self.step_here(step, tokens))
+        } else {
+            self.step_here(step, tokens)
+        }
+    }
+
+    fn on_cpu(&self) -> bool {
+        self.first.iter().all(|t| t.clone().try_into_primitive::<Flex>().is_ok())
+    }
+
+    fn step_here(&mut self, step: u32, tokens: &Tokens) -> Result<StepOutcome, TrainError> {
         let loss = self.decoder.loss(tokens)?;
         let mut gradients = loss.backward();
         let mut gradient = Vec::with_capacity(self.first.len());
