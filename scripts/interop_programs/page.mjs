@@ -81,7 +81,7 @@ try {
   await fill("sponsor", "bo");
   await fill("refundTo", WATERSHED_ADDRESS);
   await page.click("#ask");
-  await page.waitForFunction(old => document.getElementById("invoice").value !== old, {}, invoice);
+  await page.waitForFunction(old => !["", old].includes(document.getElementById("invoice").value), {}, invoice);
   await need({ pay: await page.$eval("#invoice", e => e.value) });
   await says("payState", "taken");
 
