@@ -206,6 +206,13 @@ impl RunTold {
         if verdict.score.is_none() && matches!(verdict.outcome, Outcome::Earned { .. }) {
             return wrong("it has no score");
         }
+        // Before its round is closed nothing is opened, and nobody knows what scores are drawn from.
+        let Some(randomness) = self.index.randomness(&work.assignment) else {
+            return Err(RecordFault::Order("a verdict"));
+        };
+        if randomness != verdict.randomness {
+            return wrong("its scores are drawn from something else than the submissions of the round");
+        }
         let checks = work.openings.get(&signer).map(|asked| (asked.step, asked.chunks.as_slice()));
         if checks.unwrap_or_default() != (verdict.step, verdict.chunks.as_slice()) {
             return wrong("it names other checks than its validator asked for");
@@ -226,12 +233,6 @@ impl RunTold {
             && commitment.trajectory != TrajectoryHash::of(reveal.start, &reveal.steps)
         {
             return Err(RecordFault::Trajectory);
-        }
-        let Some(randomness) = self.index.randomness(&work.assignment) else {
-            return Err(RecordFault::Order("a verdict"));
-        };
-        if randomness != verdict.randomness {
-            return wrong("its scores are drawn from something else than the submissions of the round");
         }
         let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
         match work.verdicts.insert(signer, verdict) {

@@ -4,7 +4,7 @@ use watershed_commons::record::RecordFault;
 use watershed_protocol::market::{Entry, FinalState, Stepped};
 use watershed_protocol::{AssignmentId, Msat, RoundNumber};
 
-use crate::cast::{FEE, LEFT, PAID, REWARD, checkpoint, coordinator, digest, opened, run, spec};
+use crate::cast::{FEE, LEFT, PAID, REWARD, checkpoint, coordinator, digest, opened, run, spec, text};
 use crate::story::{Story, Tag, pledge};
 
 fn order(what: &'static str) -> RecordFault {
@@ -31,6 +31,7 @@ fn ended(pledged: u64, goal: u64) -> Story {
     if pledged > 0 {
         told.push((Tag::Pledge(0), Entry::Pledge { run, hash: pledge(0), amount: sum }));
     }
+    told.push((Tag::Text, text(run)));
     told.push((Tag::Checkpoint(0), Entry::Checkpoint(first)));
     told.push((Tag::Ended, Entry::Ended { run, how, pledged: sum, paid, fees, left: sum }));
     Story { told }

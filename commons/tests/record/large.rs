@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use watershed_commons::record::Runs;
 use watershed_protocol::data::{Split, WindowSpec};
 use watershed_protocol::market::{
-    Assignment, Commitment, Entry, Message, Outcome, Reveal, RunSpec, StepClaim, Stepped, TermsOffered,
-    TrajectoryHash, Verdict,
+    Assignment, Commitment, Entry, Message, Opened, Opening, Outcome, Reveal, RunSpec, StepClaim, Stepped,
+    TermsOffered, TrajectoryHash, Verdict,
 };
 use watershed_protocol::{AssignmentId, Envelope, Msat, Preimage, PublicKey, RoundNumber, SecretKey, encode};
 
@@ -107,12 +107,17 @@ fn told(spec: &RunSpec) -> Vec<Vec<u8>> {
         ));
         let randomness = Verdict::randomness(run, RoundNumber(round), &mut [submission]);
         entries.push(Entry::Round { run, round: RoundNumber(round), shown: vec![assignment], randomness });
+        let opening = Opening { assignment, step: Some(0), chunks: vec![0] };
+        entries.push(signed(&Message::Open(opening), &validator(0)));
+        let (step, state, chunks) = (Some(0), Some(digest("a state")), digest("chunks"));
+        let opened = Opened { assignment, validator: validators[0], step, state, chunks };
+        entries.push(signed(&Message::Opened(opened), &keys[0]));
         let verdict = Verdict {
             assignment,
             submission,
             randomness,
-            step: None,
-            chunks: Vec::new(),
+            step: Some(0),
+            chunks: vec![0],
             score: Some(watershed_protocol::market::Score {
                 own_before: 4,
                 own_after: 3,

@@ -76,9 +76,12 @@ fn who_did_not_pay_to_join_is_given_nothing() {
     let mut assignment = task(0, miner(0).public(), 0);
     assignment.run = run;
     let assigned = Entry::Assigned { assignment, lots: lots(0, 0), node: node(0).public() };
-    assert!(told(vec![first.clone(), fee(run, 0, 1, 2_000), assigned.clone()]).follow().is_ok());
+    let text = crate::cast::text(run);
+    assert!(
+        told(vec![text.clone(), first.clone(), fee(run, 0, 1, 2_000), assigned.clone()]).follow().is_ok()
+    );
     let unpaid = RecordFault::Assignment("its miner did not pay the joining fee".to_owned());
-    for before in [vec![first.clone()], vec![first, fee(run, 1, 1, 2_000)]] {
+    for before in [vec![text.clone(), first.clone()], vec![text, first, fee(run, 1, 1, 2_000)]] {
         let story = told([before, vec![assigned.clone()]].concat());
         assert_eq!(story.fault().1, unpaid);
     }

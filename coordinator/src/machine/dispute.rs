@@ -28,9 +28,10 @@ impl Work {
         self.stage == WorkStage::Revealed && is_sound(self.spoken())
     }
 
-    /// Whether it goes into the checkpoint: it is sound and lowers the loss.
+    /// Whether it goes into the checkpoint: it is sound and lowers the loss. A round that is broken off before its disputes
+    /// are ruled on accepts nothing of what is disputed.
     pub fn is_accepted(&self) -> bool {
-        self.is_sound() && score_of(self.spoken()).is_some_and(|score| score.helps())
+        !self.is_disputed() && self.is_sound() && score_of(self.spoken()).is_some_and(|score| score.helps())
     }
 }
 

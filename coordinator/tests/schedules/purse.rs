@@ -47,15 +47,19 @@ fn no_channel_is_opened_for_a_miner_that_did_not_pay() {
     let entry = Entry::Joined { run: run.id, miner, payment: payment(1), amount: Msat::new(2_000) };
     assert_eq!(effects, [Effect::Record(Box::new(entry)), Effect::JoiningFee { miner }]);
     // Paid twice, by a crash or by mistake: told once.
-    assert_eq!(run.apply(&paid(miner, 1), 1), Ok(Vec::new()));
-    assert_eq!(run.apply(&paid(miner, 2), 1), Ok(Vec::new()));
+    assert_eq!(run.apply(&paid(miner, 1), 1), Err(Refusal::Known));
+    assert_eq!(run.apply(&paid(miner, 2), 1), Err(Refusal::Known));
     for node in [0, 1] {
         assert!(matches!(join(&mut run, 0, node).unwrap()[..], [Effect::Channel { .. }]));
     }
     assert!(matches!(join(&mut run, 1, 0), Err(Refusal::FeeUnpaid(_))));
     let (_, mut free) = opened(0);
     assert!(matches!(join(&mut free, 1, 0).unwrap()[..], [Effect::Channel { .. }]));
-    assert_eq!(free.apply(&paid(miner, 1), 1), Ok(Vec::new()), "nothing is recorded where nothing is asked");
+    assert_eq!(
+        free.apply(&paid(miner, 1), 1),
+        Err(Refusal::Known),
+        "nothing is recorded where nothing is asked"
+    );
 }
 
 #[test]
@@ -72,7 +76,7 @@ fn what_sponsors_get_back_is_recorded_once_and_after_the_end() {
         let entry =
             Entry::Refunded { run: run.id, pledge: payment(9), payment: payment(n), amount: Msat::new(5) };
         assert_eq!(run.apply(&back(n), 1), Ok(vec![Effect::Record(Box::new(entry))]));
-        assert_eq!(run.apply(&back(n), 1), Ok(Vec::new()));
+        assert_eq!(run.apply(&back(n), 1), Err(Refusal::Known));
     }
     let mut refused = run.clone();
     assert!(join(&mut refused, 0, 0).is_err());

@@ -203,7 +203,7 @@ pub(super) fn spec() -> RunSpec {
             validators: 0,
             replay_steps: 1,
             replay_share: BasisPoints::try_from(10_000).unwrap(),
-            trusted_after: 0,
+            trusted_after: 1,
             chunks: 2,
             score_sequences: 2,
         },

@@ -211,5 +211,7 @@ pub(crate) async fn coordinator(world: &World, arguments: &[&str]) -> String {
 
 /// What an audit of everything says.
 pub(crate) async fn audit(world: &World) -> String {
-    world.programs.output("watershed-validator", &["audit", &world.url, "--device", "cpu"]).await.unwrap()
+    let state = world.options.dir.join("audit").to_string_lossy().into_owned();
+    let arguments = ["audit", &world.url, "--device", "cpu", "--state", &state];
+    world.programs.output("watershed-validator", &arguments).await.unwrap()
 }
