@@ -50,7 +50,9 @@ fn no_channel_is_opened_for_a_miner_that_did_not_pay() {
     assert_eq!(run.apply(&paid(miner, 1), 1), Err(Refusal::Known));
     assert_eq!(run.apply(&paid(miner, 2), 1), Err(Refusal::Known));
     for node in [0, 1] {
-        assert!(matches!(join(&mut run, 0, node).unwrap()[..], [Effect::Channel { .. }]));
+        // The node that it had before is parted with.
+        let effects = join(&mut run, 0, node).unwrap();
+        assert!(effects.iter().any(|e| matches!(e, Effect::Channel { .. })), "{effects:?}");
     }
     assert!(matches!(join(&mut run, 1, 0), Err(Refusal::FeeUnpaid(_))));
     let (_, mut free) = opened(0);
