@@ -46,7 +46,7 @@ fn paid(r: &Remittance) -> u64 {
             assert_eq!(preimage.hash(), *payment);
             amount.msat()
         }
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     }
 }
 

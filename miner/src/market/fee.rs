@@ -60,7 +60,7 @@ impl Fee {
             let asked = invoice.amount();
             return Err(refused(format!("it asks {asked} for joining, its specification says {fee}")));
         }
-        if self.from == FeeFrom::Wallet && self.from_wallet(context, &challenge, &invoice).await {
+        if self.from == FeeFrom::Wallet && self.by_own_wallet(context, &challenge, &invoice).await {
             return Ok(());
         }
         if self.shown.as_ref() != Some(&challenge.invoice) {
@@ -71,7 +71,7 @@ impl Fee {
     }
 
     /// Whether the miner's own wallet has paid it or is about to.
-    async fn from_wallet(&mut self, context: &Context, challenge: &Challenge, invoice: &Invoice) -> bool {
+    async fn by_own_wallet(&mut self, context: &Context, challenge: &Challenge, invoice: &Invoice) -> bool {
         let wallet = &context.wallet;
         // The node takes its time to find its peers after a start.
         let usable = wallet.wallet().channels().await.is_ok_and(|all| all.iter().any(|c| c.usable));

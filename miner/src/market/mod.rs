@@ -199,16 +199,12 @@ impl Mining {
         match choose(&runs, args.run) {
             Some(run) => {
                 self.said.clear();
-                let worked = session::work(
-                    &self.home,
-                    &self.client,
-                    &run,
-                    args,
-                    &self.device,
-                    self.conduct,
-                    &mut self.worked,
-                );
-                let ended = worked.await?;
+                let Self { home, client, device, conduct, .. } = &*self;
+                let with = session::With { home, client, args, device, conduct: *conduct };
+                let mut began = false;
+                let ended = session::work(&with, &run, &mut began).await;
+                self.worked |= began;
+                let ended = ended?;
                 Ok(if !ended || args.once || args.run.is_some() { Next::Done } else { Next::Wait })
             }
             None if args.run.is_some() => Err("the coordinator has no such run".to_owned()),

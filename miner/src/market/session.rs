@@ -153,24 +153,25 @@ async fn open_wallet(home: &Home) -> Result<Wallet, String> {
     }
 }
 
+/// What a miner works with, whatever the run.
+pub(super) struct With<'a> {
+    pub(super) home: &'a Home,
+    pub(super) client: &'a Client,
+    pub(super) args: &'a RunArgs,
+    pub(super) device: &'a OpenDevice,
+    pub(super) conduct: Conduct,
+}
+
 /// Works for a run until it is over (true) or a stop is asked for (false). `began` is set when everything that is needed for
 /// it is there.
-pub(super) async fn work(
-    home: &Home,
-    client: &Client,
-    run: &RunView,
-    args: &RunArgs,
-    device: &OpenDevice,
-    conduct: Conduct,
-    began: &mut bool,
-) -> Result<bool, String> {
-    let key = home.key()?;
+pub(super) async fn work(with: &With<'_>, run: &RunView, began: &mut bool) -> Result<bool, String> {
+    let With { home, client, .. } = *with;
     let info = client.info().await.map_err(|e| e.to_string())?;
     eprintln!("run {} ({}): {} of {} rounds done", run.run, run.title, run.rounds_done, run.rounds);
     let wallet = open_wallet(home).await?;
     let folder = home.wallet();
     let worked = tokio::select! {
-        worked = worked(home, client, (run, info.node), args, device, (key, conduct), &wallet, began) => worked,
+        worked = worked(with, (run, info.node), &wallet, began) => worked,
         () = wallet.run() => Ok(false),
         served = control::serve(&folder, wallet.clone()) => served.map(|()| false).map_err(|e| e.to_string()),
     };
@@ -179,15 +180,13 @@ pub(super) async fn work(
 }
 
 async fn worked(
-    home: &Home,
-    client: &Client,
+    with: &With<'_>,
     (run, node): (&RunView, String),
-    args: &RunArgs,
-    device: &OpenDevice,
-    (key, conduct): (SecretKey, Conduct),
     wallet: &Wallet,
     begun: &mut bool,
 ) -> Result<bool, String> {
+    let With { home, client, args, device, conduct } = *with;
+    let key = home.key()?;
     let keep = Keep::new(home.run(run.run));
     let store = Store::new(&keep.library());
     let (id, spec) = (run.run, run.spec.clone());

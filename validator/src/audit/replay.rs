@@ -53,10 +53,13 @@ impl<'a> Chains<'a> {
             let standing = work.verdicts.iter().filter(|(v, _)| work.rulings.get(*v) != Some(&false));
             for (validator, verdict) in standing {
                 match (&verdict.outcome, right) {
+                    // A verdict says that nothing was found in what was drawn, and that its scores are those. Of these the
+                    // scores were computed again above; what is false here is what the miner committed to.
                     (Outcome::Earned { .. }, false) => {
                         return Err(format!(
-                            "the verdict on {} is false: doing the work again gives something else; signed by {validator}",
-                            s.id
+                            "the submission of {} is false, and what validators drew did not show it: doing the work again \
+                             gives something else; signed by its miner {}",
+                            s.id, s.assignment.miner
                         ));
                     }
                     // Whether a miner answered cannot be computed.
