@@ -153,6 +153,8 @@ pub(crate) enum LocalError {
     Store(#[from] StoreError),
     #[error("{name} must be {allowed}, not {given}")]
     Flag { name: &'static str, allowed: &'static str, given: f32 },
+    #[error("stopped before the last round")]
+    Stopped,
     #[error("cannot listen for Ctrl-C: {0}")]
     Signals(#[from] ctrlc::Error),
 }
@@ -194,5 +196,6 @@ pub(crate) fn run(args: &Args) -> Result<(), LocalError> {
     if let (Some(store), true) = (&store, finished) {
         report.wrote(&store.write_model(local.model(), local.checkpoint(), &origin.files)?);
     }
-    Ok(())
+    // So that a script can tell it from a run that was finished.
+    if finished { Ok(()) } else { Err(LocalError::Stopped) }
 }
