@@ -155,7 +155,7 @@ pub(super) async fn put<M: Money>(
     if shared.office.blobs.length(sha256).await? == Some(upload.bytes) {
         return Ok(Json(serde_json::json!({ "sha256": sha256 })));
     }
-    let _turn = shared.guard.uploading()?;
+    let _turn = shared.guard.uploading().await?;
     forget_uploads(&shared);
     if !shared.guard.reserve(upload.assignment, upload.bytes, quota) {
         return Err(too_long(quota));

@@ -17,6 +17,9 @@ use super::listen::Peer;
 /// How long an answer may take that is no transfer: more than a long poll waits.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long an upload waits for its turn.
+const TURN: Duration = Duration::from_secs(30);
+
 /// So many seconds' worth of requests may come at once.
 const BURST: f64 = 10.0;
 
@@ -89,8 +92,13 @@ impl Guard {
         take(&self.streams, "too many watch")
     }
 
-    pub(super) fn uploading(&self) -> Result<OwnedSemaphorePermit, Refuse> {
-        take(&self.uploads, "too many uploads are under way")
+    /// A turn at uploading. Others' turns are waited for: a whole round shows its work at once, and nothing of a body is read
+    /// meanwhile.
+    pub(super) async fn uploading(&self) -> Result<OwnedSemaphorePermit, Refuse> {
+        match tokio::time::timeout(TURN, Arc::clone(&self.uploads).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Refuse::of("busy", "too many uploads are under way; try again")),
+        }
     }
 
     /// Whether an address may ask again now.
