@@ -5,12 +5,20 @@
 mod altered;
 #[path = "record/cast.rs"]
 mod cast;
+#[path = "record/disputes.rs"]
+mod disputes;
+#[path = "record/exhausted.rs"]
+mod exhausted;
 #[path = "record/garbage.rs"]
 mod garbage;
+#[path = "record/large.rs"]
+mod large;
 #[path = "record/money.rs"]
 mod money;
 #[path = "record/order.rs"]
 mod order;
+#[path = "record/purse.rs"]
+mod purse;
 #[path = "record/story.rs"]
 mod story;
 #[path = "record/tasks.rs"]

@@ -84,6 +84,38 @@ impl Blobs {
         self.prefix.clone().join(&name[..2]).join(name.as_str())
     }
 
+    /// Whether something can be stored and read.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub async fn check(&self) -> Result<(), BlobError> {
+        // Named by its hash like everything else, and so the same file every time.
+        let bytes = b"watershed".to_vec();
+        let sha256 = Digest(Sha256::digest(&bytes).into());
+        self.store.put(&self.path(sha256), PutPayload::from(bytes)).await?;
+        self.get(sha256).await.map(drop)
+    }
+
+    /// Deletes a blob that was stored at `since` or later, in seconds since 1970. What is not there is deleted.
+    ///
+    /// # Errors
+    /// [`BlobError::Store`].
+    pub async fn discard(&self, sha256: Digest, since: u64) -> Result<(), BlobError> {
+        let path = self.path(sha256);
+        let meta = match self.store.head(&path).await {
+            Ok(meta) => meta,
+            Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        if u64::try_from(meta.last_modified.timestamp()).unwrap_or(0) < since {
+            return Ok(());
+        }
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Length of a blob, if it is there.
     ///
     /// # Errors

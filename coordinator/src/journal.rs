@@ -22,9 +22,15 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS effect_open ON effect (run) WHERE NOT done;
     CREATE TABLE IF NOT EXISTS entry (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS state (
+        run BLOB PRIMARY KEY, number INTEGER NOT NULL, form TEXT NOT NULL, body BLOB NOT NULL
+    ) WITHOUT ROWID;
     CREATE TRIGGER IF NOT EXISTS event_stays BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'events stay'); END;
     CREATE TRIGGER IF NOT EXISTS entry_stays BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'entries stay'); END;
 ";
+
+/// The form of kept states: another version reads the events instead.
+const FORM: &str = concat!(env!("CARGO_PKG_VERSION"), "/1");
 
 /// A journal that cannot be used.
 #[derive(Debug, Error)]
@@ -54,6 +60,9 @@ pub struct Row<'a> {
     /// The effect whose outcome it is.
     pub done: Option<&'a str>,
 }
+
+/// A run as it is kept.
+pub type Kept = (RunId, Vec<u8>);
 
 /// The journal.
 #[derive(Debug)]
@@ -112,13 +121,14 @@ impl Journal {
         Ok(transaction.commit()?)
     }
 
-    /// All events, oldest first.
+    /// Events after number `after`, oldest first; the first of all has number 1.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn events(&self, each: &mut dyn FnMut(RunId, u64, Event)) -> Result<(), JournalError> {
-        let mut statement = self.0.prepare("SELECT run, at, body FROM event ORDER BY number")?;
-        let mut rows = statement.query([])?;
+    pub fn events(&self, after: u64, each: &mut dyn FnMut(RunId, u64, Event)) -> Result<(), JournalError> {
+        let mut statement =
+            self.0.prepare("SELECT run, at, body FROM event WHERE number > ? ORDER BY number")?;
+        let mut rows = statement.query([after as i64])?;
         while let Some(row) = rows.next()? {
             let run: [u8; 32] = row.get(0)?;
             let at: i64 = row.get(1)?;
@@ -126,6 +136,77 @@ impl Journal {
             each(RunId::from_bytes(run), at.unsigned_abs(), decode(&body)?);
         }
         Ok(())
+    }
+
+    /// Number of the newest event; 0 if there is none.
+    ///
+    /// # Errors
+    /// [`JournalError::Sqlite`].
+    pub fn event_count(&self) -> Result<u64, JournalError> {
+        let count: i64 =
+            self.0.query_row("SELECT COALESCE(MAX(number), 0) FROM event", [], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// Keeps runs as they are after event `number`, in place of what was kept before.
+    ///
+    /// # Errors
+    /// [`JournalError::Sqlite`].
+    pub fn keep_states(&mut self, number: u64, states: &[Kept]) -> Result<(), JournalError> {
+        let transaction = self.0.transaction()?;
+        transaction.execute("DELETE FROM state", [])?;
+        for (run, body) in states {
+            transaction.execute(
+                "INSERT INTO state (run, number, form, body) VALUES (?, ?, ?, ?)",
+                params![run.to_bytes(), number as i64, FORM, body],
+            )?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// What was kept last, and after which event; nothing if another version kept it.
+    ///
+    /// # Errors
+    /// [`JournalError::Sqlite`].
+    pub fn states(&self) -> Result<(u64, Vec<Kept>), JournalError> {
+        let mut statement = self.0.prepare("SELECT run, number, body FROM state WHERE form = ?")?;
+        let mut rows = statement.query([FORM])?;
+        let (mut number, mut states) = (0, Vec::new());
+        while let Some(row) = rows.next()? {
+            let run: [u8; 32] = row.get(0)?;
+            let of: i64 = row.get(1)?;
+            number = of.unsigned_abs();
+            states.push((RunId::from_bytes(run), row.get(2)?));
+        }
+        Ok((number, states))
+    }
+
+    /// Number of effects that are not done.
+    ///
+    /// # Errors
+    /// [`JournalError::Sqlite`].
+    pub fn undone_count(&self) -> Result<u64, JournalError> {
+        let count: i64 =
+            self.0.query_row("SELECT COUNT(*) FROM effect WHERE NOT done", [], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// Bytes of the file.
+    ///
+    /// # Errors
+    /// [`JournalError::Sqlite`].
+    pub fn bytes(&self) -> Result<u64, JournalError> {
+        let pages: i64 = self.0.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        let size: i64 = self.0.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        Ok(pages.unsigned_abs().saturating_mul(size.unsigned_abs()))
+    }
+
+    /// Whether it can be written to.
+    ///
+    /// # Errors
+    /// [`JournalError::Sqlite`].
+    pub fn check(&self) -> Result<(), JournalError> {
+        Ok(self.0.execute_batch("BEGIN IMMEDIATE; ROLLBACK;")?)
     }
 
     /// Effects that are not done.

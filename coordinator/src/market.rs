@@ -19,6 +19,9 @@ use crate::machine::{Effect, Event, Phase, Refusal, Run, Stage};
 /// Most events of one transaction.
 const BATCH: usize = 256;
 
+/// Events after which the runs are kept as they are.
+pub const KEEP: usize = 5_000;
+
 /// Seconds after which a miner that was not heard of is not given work.
 pub const LIVE: u64 = 45;
 
@@ -51,6 +54,20 @@ pub struct Todo {
     pub effect: Effect,
 }
 
+/// How many seconds the clock of whoever signs the time may differ from the coordinator's.
+pub const FRESH: u64 = 600;
+
+/// What the journal holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// Events that were taken.
+    pub events: u64,
+    /// Effects that are not done.
+    pub pending: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
 enum Work {
     Event {
         run: RunId,
@@ -62,6 +79,7 @@ enum Work {
         run: RunId,
         name: String,
     },
+    Look(oneshot::Sender<Result<Numbers, MarketError>>),
 }
 
 type Runs = BTreeMap<RunId, Run>;
@@ -70,7 +88,15 @@ type Runs = BTreeMap<RunId, Run>;
 #[derive(Debug)]
 struct Seen {
     at: u64,
+    /// What it last said about when it was there, in milliseconds.
+    said: u64,
     news: watch::Sender<u64>,
+}
+
+impl Seen {
+    fn nothing() -> Self {
+        Self { at: 0, said: 0, news: watch::Sender::new(0) }
+    }
 }
 
 type SeenMiners = Mutex<HashMap<(RunId, PublicKey), Seen>>;
@@ -97,7 +123,7 @@ fn concerns(run: &Run, event: &Event) -> Option<PublicKey> {
     let of = |id: &AssignmentId| run.works.get(id).map(|w| w.assignment.miner);
     match event {
         Event::Said { signer, message, .. } => message.subject().map_or(Some(*signer), |id| of(&id)),
-        Event::Channel { miner, .. } => Some(*miner),
+        Event::Channel { miner, .. } | Event::FeePaid { miner, .. } => Some(*miner),
         Event::Offered { assignment, .. }
         | Event::LockTried { assignment, .. }
         | Event::Confirmed { assignment, .. }
@@ -144,7 +170,7 @@ fn wake(seen: &SeenMiners, concerned: &Concerned) {
 fn apply_to(runs: &mut Runs, run: RunId, event: &Event, now: u64) -> Result<Vec<Effect>, MarketError> {
     if let Event::Open { spec: envelope } = event {
         if runs.contains_key(&run) {
-            return Ok(Vec::new());
+            return Err(Refusal::Known.into());
         }
         let spec = envelope.open::<RunSpec>().map_err(|_| MarketError::NotASpecification)?.into_value();
         let (new, effects) = Run::open_run(&spec, envelope)?;
@@ -155,11 +181,30 @@ fn apply_to(runs: &mut Runs, run: RunId, event: &Event, now: u64) -> Result<Vec<
     Ok(run.apply(event, now)?)
 }
 
-fn load(journal: &Journal) -> Result<Runs, JournalError> {
-    let mut runs = Runs::new();
+/// All runs, and how many events were read for them.
+fn load(journal: &Journal) -> Result<(Runs, usize), JournalError> {
+    let (mut after, states) = journal.states()?;
+    let restored = states.iter().map(|(id, body)| Some((*id, Run::restored(body)?)));
+    let mut runs = restored.collect::<Option<Runs>>().unwrap_or_default();
+    if runs.is_empty() {
+        after = 0;
+    }
+    let mut read = 0;
     // What was taken once is taken again: refusals are not written down.
-    journal.events(&mut |run, at, event| drop(apply_to(&mut runs, run, &event, at)))?;
-    Ok(runs)
+    journal.events(after, &mut |run, at, event| {
+        read += 1;
+        drop(apply_to(&mut runs, run, &event, at));
+    })?;
+    Ok((runs, read))
+}
+
+/// Keeps all runs as they are, so that the next start has less to read. Costs time and nothing else if it fails.
+fn keep(journal: &mut Journal, runs: &RwLock<Runs>) -> Result<(), Box<dyn std::error::Error>> {
+    let states = {
+        let runs = runs.read().unwrap_or_else(PoisonError::into_inner);
+        runs.iter().map(|(id, run)| Ok((*id, run.kept()?))).collect::<Result<Vec<_>, serde_json::Error>>()?
+    };
+    Ok(journal.keep_states(journal.event_count()?, &states)?)
 }
 
 impl Market {
@@ -169,7 +214,8 @@ impl Market {
     /// [`JournalError`].
     pub fn open(path: &Path) -> Result<(Self, channel::UnboundedReceiver<Todo>), JournalError> {
         let journal = Journal::open(path)?;
-        let runs = Arc::new(RwLock::new(load(&journal)?));
+        let (read, since) = load(&journal)?;
+        let runs = Arc::new(RwLock::new(read));
         let (todo, effects) = channel::unbounded_channel();
         for (run, effect) in journal.undone()? {
             let _ = todo.send(Todo { run, effect });
@@ -178,7 +224,7 @@ impl Market {
         let (seen, changed) = (Arc::<SeenMiners>::default(), Arc::new(watch::Sender::new(0)));
         let market =
             Self { runs: Arc::clone(&runs), seen: Arc::clone(&seen), work, changed: Arc::clone(&changed) };
-        std::thread::spawn(move || serve(journal, &runs, &requests, &todo, (&changed, &seen)));
+        std::thread::spawn(move || serve(journal, since, &runs, &requests, &todo, (&changed, &seen)));
         Ok((market, effects))
     }
 
@@ -204,17 +250,34 @@ impl Market {
     /// at every event of all others, little else would be done.
     pub fn saw(&self, run: RunId, miner: PublicKey) -> watch::Receiver<u64> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = seen.entry((run, miner)).or_insert_with(|| Seen { at: 0, news: watch::Sender::new(0) });
+        let seen = seen.entry((run, miner)).or_insert_with(Seen::nothing);
         seen.at = now();
         seen.news.subscribe()
+    }
+
+    /// As [`Market::saw`], by the miner's own word that it was there at `at`, in milliseconds since 1970; none if that word
+    /// is an old one.
+    pub fn present(&self, run: RunId, miner: PublicKey, at: u64) -> Option<watch::Receiver<u64>> {
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = seen.entry((run, miner)).or_insert_with(Seen::nothing);
+            if at <= seen.said {
+                return None;
+            }
+            seen.said = at;
+        }
+        Some(self.saw(run, miner))
     }
 
     /// Miners that were heard of lately.
     pub fn live(&self, run: RunId) -> Vec<PublicKey> {
         let oldest = now().saturating_sub(LIVE);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|_, s| s.at >= oldest);
-        seen.keys().filter(|(of, _)| *of == run).map(|(_, key)| *key).collect()
+        // Whoever forgot a word too soon would take it again.
+        let fresh = now().saturating_sub(FRESH) * 1000;
+        seen.retain(|_, s| s.at >= oldest || s.said >= fresh);
+        let live = seen.iter().filter(|((of, _), s)| *of == run && s.at >= oldest);
+        live.map(|((_, key), _)| *key).collect()
     }
 
     async fn tell(&self, run: RunId, event: Event, done: Option<String>) -> Result<(), MarketError> {
@@ -255,6 +318,16 @@ impl Market {
         self.tell(run, event, effect.name()).await
     }
 
+    /// Whether the journal can be written, and what it holds.
+    ///
+    /// # Errors
+    /// [`MarketError::Journal`] and [`MarketError::Stopping`].
+    pub async fn numbers(&self) -> Result<Numbers, MarketError> {
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Look(reply)).map_err(|_| MarketError::Stopping)?;
+        answer.await.map_err(|_| MarketError::Stopping)?
+    }
+
     /// An effect that has no outcome is done.
     pub fn done(&self, run: RunId, effect: &Effect) {
         if let Some(name) = effect.name() {
@@ -263,14 +336,28 @@ impl Market {
     }
 }
 
+fn numbers(journal: &Journal) -> Result<Numbers, JournalError> {
+    journal.check()?;
+    let (events, pending) = (journal.event_count()?, journal.undone_count()?);
+    Ok(Numbers { events, pending, bytes: journal.bytes()? })
+}
+
 fn serve(
     mut journal: Journal,
+    mut since: usize,
     runs: &RwLock<Runs>,
     requests: &mpsc::Receiver<Work>,
     todo: &channel::UnboundedSender<Todo>,
     (changed, seen): (&watch::Sender<u64>, &SeenMiners),
 ) {
-    while let Ok(first) = requests.recv() {
+    loop {
+        if since >= KEEP {
+            since = 0;
+            if let Err(e) = keep(&mut journal, runs) {
+                eprintln!("the state of the runs could not be kept, and the next start takes longer: {e}");
+            }
+        }
+        let Ok(first) = requests.recv() else { return };
         let mut batch = vec![first];
         while batch.len() < BATCH
             && let Ok(next) = requests.try_recv()
@@ -280,6 +367,7 @@ fn serve(
         let at = now();
         let mut taken = Vec::new();
         let (mut answers, mut finished, mut concerned) = (Vec::new(), Vec::new(), Concerned::new());
+        let mut looks = Vec::new();
         {
             let mut runs = runs.write().unwrap_or_else(PoisonError::into_inner);
             for work in batch {
@@ -290,11 +378,17 @@ fn serve(
                                 taken.push((run, event, effects, done));
                                 answers.push((reply, Ok(())));
                             }
+                            // Nothing new is well, and leaves no trace.
+                            Err(MarketError::Refused(Refusal::Known)) => {
+                                finished.extend(done.map(|name| (run, name)));
+                                answers.push((reply, Ok(())));
+                            }
                             Err(e) => answers.push((reply, Err(e))),
                         }
                     }
                     // If it is lost, the effect is done again.
                     Work::Done { run, name } => finished.push((run, name)),
+                    Work::Look(reply) => looks.push(reply),
                 }
             }
             let rows: Vec<Row<'_>> = taken
@@ -316,7 +410,7 @@ fn serve(
                 }
                 taken.clear();
                 match load(&journal) {
-                    Ok(read) => *runs = read,
+                    Ok((read, _)) => *runs = read,
                     Err(e) => {
                         // Neither written nor read: whoever asks is told that the coordinator stops.
                         eprintln!("{e}");
@@ -328,6 +422,10 @@ fn serve(
         for (reply, answer) in answers {
             let _ = reply.send(answer);
         }
+        for reply in looks {
+            let _ = reply.send(numbers(&journal).map_err(|e| MarketError::Journal(e.to_string())));
+        }
+        since += taken.len();
         if !taken.is_empty() {
             changed.send_modify(|n| *n = n.wrapping_add(1));
             wake(seen, &concerned);

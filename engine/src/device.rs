@@ -81,6 +81,13 @@ pub struct OpenDevice {
     pub is_wgpu: bool,
 }
 
+impl OpenDevice {
+    /// Bytes that a graphics device can hold at once, where its driver says.
+    pub fn memory(&self) -> Option<u64> {
+        crate::ops::device_memory(&self.device)
+    }
+}
+
 /// The CPU.
 pub fn cpu() -> OpenDevice {
     let name = format!("CPU, {} threads", rayon::current_num_threads());

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::ops::autodiff::ExactBlocks;
 use crate::ops::kernels::{AdamwNumbers, ExactKernels, Heads, ProductJob};
-use crate::product::Precision;
+use crate::product::{Causal, Precision};
 
 /// One operation and the digest of its results on this device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,24 @@ pub enum SelfTestError {
         /// The digest of the contract, in hex.
         expected: &'static str,
     },
+    /// Operations were left out or added: this program and its expected digests belong to different contracts.
+    #[error(
+        "the self-test ran {found} operations and {expected} are expected; this build is broken, install another"
+    )]
+    Count {
+        /// Operations that ran.
+        found: usize,
+        /// Operations of the contract.
+        expected: usize,
+    },
+    /// Another operation ran than the contract has in its place.
+    #[error("the self-test ran {found} where {expected} is expected; this build is broken, install another")]
+    Order {
+        /// The operation that ran.
+        found: &'static str,
+        /// The operation of the contract.
+        expected: &'static str,
+    },
     /// The device did not give back its data.
     #[error("the device failed in {operation}: {reason}; update its driver, or use another device")]
     Failed {
@@ -56,13 +74,28 @@ pub const EXPECTED: &[(&str, &str)] = include!("selftest_expected.in");
 /// The first operation that deviates or fails.
 pub fn check(device: &Device) -> Result<Vec<OperationDigest>, SelfTestError> {
     let found = run(device)?;
-    for (have, (operation, expected)) in found.iter().zip(EXPECTED) {
+    compare(&found, EXPECTED)?;
+    Ok(found)
+}
+
+/// Refuses results that are not, operation by operation, the expected ones.
+fn compare(
+    found: &[OperationDigest],
+    expected: &[(&'static str, &'static str)],
+) -> Result<(), SelfTestError> {
+    if found.len() != expected.len() {
+        return Err(SelfTestError::Count { found: found.len(), expected: expected.len() });
+    }
+    for (have, (operation, expected)) in found.iter().zip(expected) {
         let hex = hex::encode(have.digest);
-        if have.operation != *operation || hex != *expected {
-            return Err(SelfTestError::Deviates { operation: have.operation, found: hex, expected });
+        if have.operation != *operation {
+            return Err(SelfTestError::Order { found: have.operation, expected: operation });
+        }
+        if hex != *expected {
+            return Err(SelfTestError::Deviates { operation, found: hex, expected });
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// One digest for the whole vector: SHA-256 over the operations' digests in order.
@@ -160,7 +193,7 @@ fn out(t: burn::backend::DispatchTensor) -> Tensor<3> {
 }
 
 fn job(precision: Precision, left_transposed: bool, right_transposed: bool) -> ProductJob {
-    ProductJob { left_transposed, right_transposed, precision }
+    ProductJob { left_transposed, right_transposed, precision, causal: Causal::None }
 }
 
 /// Runs every operation of the contract on `device`.
@@ -218,8 +251,10 @@ fn rows(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
     let (dx, dw) = D::exact_rms_norm_backward(dy.into_dispatch(), x.into_dispatch(), w.into_dispatch(), rms);
     r.record("RMSNorm gradient", vec![out(dx), out(dw)])?;
     let (gu, dh) = (r.input([1, 40, 66], 7), r.input([1, 40, 33], 7));
-    r.record("SwiGLU", vec![out(D::exact_swiglu(gu.clone().into_dispatch()))])?;
-    r.record("SwiGLU gradient", vec![out(D::exact_swiglu_backward(gu.into_dispatch(), dh.into_dispatch()))])
+    let (h, kept) = D::exact_swiglu(gu.clone().into_dispatch());
+    r.record("SwiGLU", vec![out(h)])?;
+    let gradient = D::exact_swiglu_backward(gu.into_dispatch(), kept, dh.into_dispatch());
+    r.record("SwiGLU gradient", vec![out(gradient)])
 }
 
 fn attention(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
@@ -337,11 +372,54 @@ mod tests {
         assert_eq!(found.len(), EXPECTED.len());
     }
 
+    /// What a device that keeps the contract finds.
+    fn right() -> Vec<OperationDigest> {
+        let digest = |hex: &str| hex::decode(hex).unwrap().try_into().unwrap();
+        EXPECTED.iter().map(|(operation, hex)| OperationDigest { operation, digest: digest(hex) }).collect()
+    }
+
     #[test]
-    fn a_deviating_operation_is_named() {
+    fn a_deviating_operation_is_refused_and_named() {
+        assert_eq!(compare(&right(), EXPECTED), Ok(()));
+        for (i, (name, expected)) in EXPECTED.iter().enumerate() {
+            for bit in [0, 100, 255] {
+                let mut found = right();
+                found[i].digest[bit / 8] ^= 1 << (bit % 8);
+                let hex = hex::encode(found[i].digest);
+                let refused = compare(&found, EXPECTED).unwrap_err();
+                assert!(refused.to_string().contains(name), "{refused}");
+                assert_eq!(refused, SelfTestError::Deviates { operation: name, found: hex, expected });
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_of_several_deviations_is_named() {
+        let mut found = right();
+        found[5].digest[0] ^= 1;
+        found[2].digest[31] ^= 1;
+        let refused = compare(&found, EXPECTED).unwrap_err();
+        assert!(matches!(refused, SelfTestError::Deviates { operation, .. } if operation == EXPECTED[2].0));
+    }
+
+    #[test]
+    fn operations_left_out_added_or_exchanged_are_refused() {
+        let all = EXPECTED.len();
+        for found in [vec![], right()[..all - 1].to_vec(), [right(), right()[..1].to_vec()].concat()] {
+            let count = SelfTestError::Count { found: found.len(), expected: all };
+            assert_eq!(compare(&found, EXPECTED), Err(count));
+        }
+        let mut found = right();
+        found.swap(0, 1);
+        let order = SelfTestError::Order { found: EXPECTED[1].0, expected: EXPECTED[0].0 };
+        assert_eq!(compare(&found, EXPECTED), Err(order));
+    }
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own() {
         let mut names: Vec<_> = EXPECTED.iter().map(|(name, _)| *name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), EXPECTED.len(), "every operation has a name of its own");
+        assert_eq!(names.len(), EXPECTED.len());
     }
 }

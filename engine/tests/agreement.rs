@@ -9,7 +9,7 @@ use common::{settings, shapes, start, tokens, values, wgpu};
 use watershed_engine::model::Profile;
 use watershed_engine::ops::kernels::ProductJob;
 use watershed_engine::ops::tensor::product;
-use watershed_engine::product::{Precision, View, reference};
+use watershed_engine::product::{Causal, Precision, View, reference};
 use watershed_engine::selftest;
 use watershed_engine::train::Trainer;
 
@@ -93,7 +93,8 @@ fn products_of_every_width_agree_with_the_definition_on_hostile_numbers() {
                 let tensor = |v: &[f32], rows| {
                     Tensor::<3>::from_data(TensorData::new(v.to_vec(), [1, rows, k]), &device)
                 };
-                let job = ProductJob { left_transposed: false, right_transposed: false, precision };
+                let (causal, off) = (Causal::None, false);
+                let job = ProductJob { left_transposed: off, right_transposed: off, precision, causal };
                 let plain = product(tensor(&a, m), tensor(&b, n), job);
                 let job = ProductJob { left_transposed: true, right_transposed: true, ..job };
                 let transposed = |t: Tensor<3>| Tensor::from_data(t.swap_dims(1, 2).into_data(), &device);

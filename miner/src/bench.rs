@@ -9,10 +9,13 @@ use watershed_engine::model::{ConfigError, Layout, Preset, Profile, TokenError, 
 use watershed_engine::product::Precision;
 use watershed_engine::train::{AdamwSettings, State, TrainError, TrainSettings, Trainer};
 
+use crate::process;
+
 /// Measure how fast this machine trains.
 ///
 /// Times whole training steps (forward, backward, clipping, AdamW) of each preset, exact and native, and names the
-/// largest preset that fits. On a graphics device the CPU is measured beside it.
+/// largest preset that fits. On a graphics device the CPU is measured beside it. At the end it says how long the first
+/// step was in coming and how much memory was needed.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The device: auto, cpu, gpu or gpu:N.
@@ -64,8 +67,10 @@ struct Line {
     steps: u32,
     /// Median of a step.
     seconds_per_step: f64,
+    /// Mean seconds of processor time of a step, of all threads: suffers least from neighbours on the machine.
+    processor_seconds_per_step: Option<f64>,
     tokens_per_second: f64,
-    /// Reading the state back and hashing it, as a share of a step: what a commitment after every step costs.
+    /// Hashing the state, as a share of a step: what a commitment after every step costs.
     digest_share: f64,
     /// Tokens per second of this line over those of the native line of the same device.
     ratio_to_native: Option<f64>,
@@ -85,21 +90,43 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
     devices.push(open);
     if !args.json {
         println!(
-            "{:<34} {:<6} {:>12}  {:<8} {:>10} {:>11} {:>7} {:>8} {:>6}",
-            "device", "preset", "parameters", "profile", "s/step", "tokens/s", "digest", "/native", "/cpu"
+            "{:<34} {:<6} {:>12}  {:<8} {:>10} {:>10} {:>11} {:>7} {:>8} {:>6}",
+            "device",
+            "preset",
+            "parameters",
+            "profile",
+            "s/step",
+            "cpu s/step",
+            "tokens/s",
+            "digest",
+            "/native",
+            "/cpu"
         );
     }
-    let mut largest = None;
+    let (mut largest, mut cold_start) = (None, None);
     let mut on_cpu: Vec<Line> = Vec::new();
     for preset in Preset::ALL.into_iter().filter(|p| args.preset.is_none_or(|only| only == *p)) {
-        if let Some(missing) = missing_memory(preset, args)? {
-            eprintln!("{}: needs about {missing} more memory than is free; not measured", preset.name());
+        let mut fits = true;
+        for device in &devices {
+            if let Some(missing) = missing_memory(device, preset, args)? {
+                let name = preset.name();
+                eprintln!(
+                    "{name}: needs about {missing} more memory than {} has free; not measured",
+                    device.name
+                );
+                fits = false;
+            }
+        }
+        if !fits {
             continue;
         }
         for device in &devices {
-            let native = measure(device, preset, Profile::Native, "native".to_owned(), args)?;
-            let name = args.precision.to_string();
-            let mut exact = measure(device, preset, Profile::Exact(args.precision), name, args)?;
+            let mut run = |profile, name| {
+                let first = || cold_start = cold_start.or_else(process::age);
+                measure(device, preset, profile, name, args, first)
+            };
+            let native = run(Profile::Native, "native".to_owned())?;
+            let mut exact = run(Profile::Exact(args.precision), args.precision.to_string())?;
             exact.ratio_to_native = Some(exact.tokens_per_second / native.tokens_per_second);
             for mut line in [native, exact] {
                 let same = |l: &&Line| l.preset == line.preset && l.profile == line.profile;
@@ -114,10 +141,42 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
         }
         largest = Some(preset);
     }
-    if let (Some(preset), false) = (largest, args.json) {
-        println!("largest preset that fits: {}", preset.name());
-    }
+    let summary = Summary {
+        largest_preset: largest.map(Preset::name),
+        cold_start_seconds: cold_start,
+        peak_resident_bytes: process::peak_memory(),
+    };
+    summary.print(args.json);
     Ok(())
+}
+
+/// The end of the output.
+#[derive(Debug, Serialize)]
+struct Summary {
+    /// The largest preset that fits, of those asked for.
+    largest_preset: Option<&'static str>,
+    /// From the start of the process to the end of its first training step.
+    cold_start_seconds: Option<f64>,
+    /// The most memory this process had resident; memory of a graphics card is not part of it.
+    peak_resident_bytes: Option<u64>,
+}
+
+impl Summary {
+    fn print(&self, json: bool) {
+        if json {
+            println!("{}", serde_json::to_string(self).unwrap_or_default());
+            return;
+        }
+        if let Some(preset) = self.largest_preset {
+            println!("largest preset that fits: {preset}");
+        }
+        if let Some(seconds) = self.cold_start_seconds {
+            println!("cold start: {seconds:.2} s from the start of the process to the end of its first step");
+        }
+        if let Some(bytes) = self.peak_resident_bytes {
+            println!("peak memory: {:.0} MiB resident", bytes as f64 / f64::from(1 << 20));
+        }
+    }
 }
 
 fn print(line: &Line, json: bool) {
@@ -127,12 +186,13 @@ fn print(line: &Line, json: bool) {
     }
     let ratio = |r: Option<f64>| r.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
     println!(
-        "{:<34} {:<6} {:>12}  {:<8} {:>10.4} {:>11.0} {:>6.1}% {:>8} {:>6}",
+        "{:<34} {:<6} {:>12}  {:<8} {:>10.4} {:>10} {:>11.0} {:>6.1}% {:>8} {:>6}",
         line.device.chars().take(34).collect::<String>(),
         line.preset,
         line.parameters,
         line.profile,
         line.seconds_per_step,
+        line.processor_seconds_per_step.map_or_else(|| "-".to_owned(), |s| format!("{s:.4}")),
         line.tokens_per_second,
         100.0 * line.digest_share,
         ratio(line.ratio_to_native),
@@ -140,13 +200,14 @@ fn print(line: &Line, json: bool) {
     );
 }
 
-/// Steps of one profile on one device.
+/// Steps of one profile on one device; `first` is called after the first.
 fn measure(
     device: &OpenDevice,
     preset: Preset,
     profile: Profile,
     name: String,
     args: &Args,
+    first: impl FnOnce(),
 ) -> Result<Line, BenchError> {
     let mut config = preset.config();
     config.max_seq = config.max_seq.max(args.seq as usize);
@@ -166,21 +227,26 @@ fn measure(
     let ids = (0..batch * (seq + 1)).map(|i| ((i * 7919 + i / 13) % config.vocab.min(256)) as u32).collect();
     let tokens = Tokens::new(ids, batch, seq)?;
     trainer.step(0, &tokens)?;
+    first();
     let mut times: Vec<Duration> = Vec::new();
-    let started = Instant::now();
+    let (started, processor) = (Instant::now(), process::processor_time());
     while times.len() < 3 || started.elapsed().as_secs_f64() < args.seconds {
         let step = Instant::now();
         trainer.step(times.len() as u32 + 1, &tokens)?;
         times.push(step.elapsed());
     }
+    let processor_seconds_per_step =
+        processor.zip(process::processor_time()).map(|(from, to)| (to - from) / times.len() as f64);
     times.sort();
     let median = times[times.len() / 2].as_secs_f64();
-    // Twice, because the first reading allocates.
-    let mut state = trainer.state()?;
-    let digest = Instant::now();
-    trainer.read_into(&mut state)?;
-    std::hint::black_box(state.digest().map_err(TrainError::from)?);
-    let digest_share = digest.elapsed().as_secs_f64() / median;
+    let mut digests: Vec<f64> = Vec::new();
+    for _ in 0..5 {
+        let digest = Instant::now();
+        std::hint::black_box(trainer.digest()?);
+        digests.push(digest.elapsed().as_secs_f64());
+    }
+    digests.sort_by(f64::total_cmp);
+    let digest_share = digests[digests.len() / 2] / median;
     Ok(Line {
         device: device.name.clone(),
         preset: preset.name(),
@@ -188,6 +254,7 @@ fn measure(
         profile: name,
         steps: times.len() as u32,
         seconds_per_step: median,
+        processor_seconds_per_step,
         tokens_per_second: (batch * seq) as f64 / median,
         digest_share,
         ratio_to_native: None,
@@ -195,8 +262,8 @@ fn measure(
     })
 }
 
-/// How much memory is missing for a preset, as text; none if it fits or if that cannot be known.
-fn missing_memory(preset: Preset, args: &Args) -> Result<Option<String>, BenchError> {
+/// How much memory a device lacks for a preset, as text; none if it fits or if that cannot be known.
+fn missing_memory(device: &OpenDevice, preset: Preset, args: &Args) -> Result<Option<String>, BenchError> {
     let config = preset.config();
     let parameters = Layout::new(&config)?.total() as u64;
     let tokens = u64::from(args.batch) * u64::from(args.seq);
@@ -206,10 +273,8 @@ fn missing_memory(preset: Preset, args: &Args) -> Result<Option<String>, BenchEr
         (12 * config.hidden + 6 * config.ffn) as u64 + 4 * (config.heads as u64) * u64::from(args.seq);
     let activations = tokens * (layer * config.layers as u64 + 4 * config.vocab as u64);
     let needed = 4 * (7 * parameters + activations);
-    let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kb| kb * 1024)
-    });
+    // a software rasterizer computes in the memory of the host
+    let free = if device.is_card { device.memory() } else { process::free_memory() };
     Ok(free
         .filter(|free| *free < needed)
         .map(|free| format!("{:.1} GiB", (needed - free) as f64 / (1u64 << 30) as f64)))

@@ -3,6 +3,7 @@
 mod bench;
 mod local;
 mod market;
+mod process;
 mod selftest;
 mod stop;
 

@@ -56,7 +56,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 "device": open.name,
                 "passed": false,
                 "operation": match e {
-                    SelfTestError::Deviates { operation, .. } | SelfTestError::Failed { operation, .. } => operation,
+                    SelfTestError::Deviates { operation, .. } | SelfTestError::Failed { operation, .. } => Some(operation),
+                    SelfTestError::Count { .. } | SelfTestError::Order { .. } => None,
                 },
                 "reason": e.to_string(),
             }),

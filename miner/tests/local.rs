@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know for tests
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use watershed_engine::model::{Layout, ModelConfig, Preset, hf, init};
+use watershed_shards::tokenizer::{TrainOptions, train_bpe};
 
 fn text() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
@@ -61,27 +64,128 @@ fn two_rounds_have_the_same_checkpoints_on_the_cpu_and_behind_wgpu() {
 
 #[test]
 fn an_interrupted_run_continues_to_the_same_checkpoint_and_writes_a_model() {
+    interrupted(&["--top-k", "1024x1,64"]);
+}
+
+#[test]
+fn so_does_one_that_keeps_everything_in_full() {
+    interrupted(&["--dense", "--moments", "full", "--outer-momentum", "0.3"]);
+}
+
+fn interrupted(more: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
-    let flags = ["--rounds", "3", "--workers", "2", "--inner-steps", "40", "--batch", "2", "--device", "cpu"];
+    let mut flags = vec!["--inner-steps", "20x1,40x2", "--workers", "2", "--device", "cpu"];
+    flags.extend(more);
     let whole = results(&local(&flags).output().unwrap());
+    assert_eq!(whole.len(), 3, "a schedule says how many rounds there are");
     let out = dir.path().join("run");
     let mut child =
         local(&flags).arg("--out").arg(&out).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(700));
-    // Ctrl-C, somewhere within the run.
+    let mut first = String::new();
+    let mut printed = BufReader::new(child.stdout.take().unwrap());
+    printed.read_line(&mut first).unwrap();
+    let first: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(first["tokens"], 20 * 2 * 2 * 32);
+    // Ctrl-C, in the second round, which takes twice as long, while its second worker is at work.
+    std::thread::sleep(Duration::from_secs_f64(1.4 * first["seconds"].as_f64().unwrap()));
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
-    assert!(child.wait().unwrap().success());
+    // So that a script can tell it from a run that was finished.
+    assert!(!child.wait().unwrap().success());
     let refused = local(&flags).arg("--out").arg(&out).output().unwrap();
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--resume"));
     let other = local(&flags).args(["--seed", "9", "--resume", "--out"]).arg(&out).output().unwrap();
     assert!(String::from_utf8_lossy(&other.stderr).contains("other settings"));
     let rest = results(&local(&flags).args(["--resume", "--out"]).arg(&out).output().unwrap());
-    assert!(!rest.is_empty() && rest.len() <= 3);
-    assert_eq!(rest.last(), whole.last());
-    let (config, flat) = watershed_engine::model::hf::load(&out.join("model")).unwrap();
+    assert!(!rest.is_empty() && rest.len() < 3);
+    assert_eq!(rest, whole[3 - rest.len()..]);
+    let (config, flat) = hf::load(&out.join("model")).unwrap();
     assert_eq!(flat.len() as u64, config.parameters().unwrap());
+}
+
+#[test]
+fn a_schedule_is_what_its_rounds_are_however_it_is_written() {
+    let run = |flags: &[&str]| {
+        let common = ["--workers", "2", "--batch", "1", "--device", "cpu", "--outer-momentum", "0.5"];
+        local(&common).args(flags).output().unwrap()
+    };
+    let a = run(&["--inner-steps", "1x2,2x1", "--top-k", "1024x1,64"]);
+    let b = run(&["--rounds", "3", "--inner-steps", "1x1,1x1,2", "--top-k", "1024x1,64x2"]);
+    assert_eq!(results(&a), results(&b));
+    let lines = lines(&a);
+    let tokens: Vec<u64> = lines.iter().map(|l| l["tokens"].as_u64().unwrap()).collect();
+    assert_eq!(tokens, [2 * 32, 2 * 32, 2 * 2 * 32]);
+    let sent: Vec<u64> = lines.iter().map(|l| l["bytes_per_worker"].as_u64().unwrap()).collect();
+    assert!(sent[0] > 8 * sent[1] && sent[1].abs_diff(sent[2]) < 1000, "{sent:?}");
+    let other = run(&["--inner-steps", "1x1,2x1,1x1", "--top-k", "1024x1,64"]);
+    assert_ne!(results(&a), results(&other), "the order counts");
+}
+
+#[test]
+fn a_run_starts_from_the_model_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let common = ["--workers", "2", "--rounds", "1", "--inner-steps", "25", "--device", "cpu"];
+    let run =
+        |model: &Path, flags: &[&str]| local(&common).arg("--model").arg(model).args(flags).output().unwrap();
+    let first = local(&common).arg("--out").arg(dir.path().join("a")).output().unwrap();
+    let model = dir.path().join("a/model");
+    let second = run(&model, &[]);
+    let loss = |output: &Output| lines(output)[0]["train_loss"].as_f64().unwrap();
+    assert!(loss(&second) < loss(&first) - 0.1, "{} after {}", loss(&second), loss(&first));
+    // What the same model is called and how it is split does not matter.
+    let (config, flat) = hf::load(&model).unwrap();
+    let split = dir.path().join("split");
+    hf::save(&split, &config, &flat, 400_000).unwrap();
+    assert!(!split.join("model.safetensors").exists());
+    assert_eq!(results(&run(&split, &[])), results(&second));
+    // Its weights are part of the run.
+    let out = dir.path().join("b").to_str().unwrap().to_owned();
+    assert_eq!(results(&run(&split, &["--out", &out])), results(&second));
+    let other = dir.path().join("other");
+    hf::save(&other, &config, &init(&Layout::new(&config).unwrap(), 8), u64::MAX).unwrap();
+    let refused = run(&other, &["--out", &out, "--resume"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("other settings"));
+    let spoken = miner(&["local", "--seq", "32", "--text"])
+        .arg(text())
+        .args(common)
+        .arg("--model")
+        .arg(&model)
+        .output()
+        .unwrap();
+    let checkpoint = lines(&first)[0]["checkpoint"].as_str().unwrap().to_owned();
+    let said = String::from_utf8(spoken.stdout).unwrap();
+    assert!(said.contains(&format!("starts from {}", &checkpoint[..16])), "{said}");
+}
+
+#[test]
+fn a_models_tokenizer_cuts_the_text_and_goes_with_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    let config =
+        ModelConfig { vocab: 300, layers: 1, qkv_bias: true, kv_heads: 2, ffn: 64, ..Preset::Nano.config() };
+    hf::save(&model, &config, &init(&Layout::new(&config).unwrap(), 1), u64::MAX).unwrap();
+    let run = |flags: &[&str]| {
+        let common = ["--rounds", "1", "--inner-steps", "2", "--batch", "1", "--device", "cpu"];
+        local(&common).arg("--model").arg(&model).args(flags).output().unwrap()
+    };
+    let of_bytes = run(&[]);
+    let texts = std::fs::read_to_string(text().join("MARKET.md"));
+    let json = train_bpe([texts].into_iter(), &TrainOptions { vocabulary: 300, min_frequency: 2 }).unwrap();
+    std::fs::write(model.join("tokenizer.json"), &json).unwrap();
+    let out = dir.path().join("out");
+    let of_tokens = run(&["--out", out.to_str().unwrap()]);
+    assert_ne!(results(&of_bytes), results(&of_tokens));
+    assert_eq!(std::fs::read(out.join("model/tokenizer.json")).unwrap(), json);
+    // A tokenizer of more tokens than the model has is of another model.
+    let small = ModelConfig { vocab: 299, ..config };
+    std::fs::remove_file(model.join("model.safetensors")).unwrap();
+    std::fs::remove_file(model.join("config.json")).unwrap();
+    std::fs::remove_file(model.join("tokenizer.json")).unwrap();
+    hf::save(&model, &small, &init(&Layout::new(&small).unwrap(), 1), u64::MAX).unwrap();
+    std::fs::write(model.join("tokenizer.json"), &json).unwrap();
+    let refused = String::from_utf8(run(&[]).stderr).unwrap();
+    assert!(refused.contains("300 tokens, the model 299"), "{refused}");
 }
 
 #[test]
@@ -108,4 +212,12 @@ fn mistakes_are_explained() {
     assert!(said(&mut local(&["--lr", "nan"])).contains("--lr"));
     assert!(said(&mut local(&["--resume"])).contains("--out"));
     assert!(said(&mut local(&["--workers", "0"])).contains("1..=256"));
+    assert!(said(&mut local(&["--inner-steps", "5*40"])).contains("5x40,15x20"));
+    assert!(said(&mut local(&["--top-k", "5000"])).contains("1..=4096"));
+    assert!(said(&mut local(&["--rounds", "7", "--inner-steps", "5x4,15x4"])).contains("8 rounds"));
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/golden/llama");
+    let golden = golden.to_str().unwrap();
+    assert!(said(&mut local(&["--model", golden])).contains("tokenizer.json"));
+    assert!(said(&mut local(&["--model", golden, "--preset", "nano"])).contains("--preset"));
+    assert!(said(&mut local(&["--model", "/nonexistent"])).contains("/nonexistent"));
 }

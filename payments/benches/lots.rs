@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,8 +117,12 @@ fn median(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1e3
 }
 
+/// Most that one lot may take beside the bare calls, and six lots beside one.
+const MOST_BESIDE_BARE: f64 = 1.2;
+const MOST_BESIDE_ONE: f64 = 2.0;
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 4)]
-async fn main() {
+async fn main() -> ExitCode {
     let market = Market::with_channel(u64::from(ROUNDS * 60) * MSAT, 50).await;
     let dir = market.dir.path().to_owned();
     let ports = (free_port().unwrap(), free_port().unwrap());
@@ -150,7 +155,7 @@ async fn main() {
         "{:>5} {:>12} {:>12} {:>7} {:>12} {:>12} {:>7}",
         "lots", "lock, bare", "lock", "ratio", "settle, bare", "settle", "ratio"
     );
-    let mut lock_of_one = 0.0;
+    let (mut lock_of_one, mut above) = (0.0, Vec::new());
     for count in COUNTS {
         let (mut bare_lock, mut bare_settle, mut lock, mut settle) = (vec![], vec![], vec![], vec![]);
         let rounds = if count == 50 { ROUNDS / 2 } else { ROUNDS };
@@ -179,8 +184,18 @@ async fn main() {
         );
         if count == 1 {
             lock_of_one = lock;
+            above.extend(
+                (lock / bare_lock > MOST_BESIDE_BARE).then_some("locking one lot, beside the bare calls"),
+            );
+            above.extend(
+                (settle / bare_settle > MOST_BESIDE_BARE)
+                    .then_some("settling one lot, beside the bare calls"),
+            );
         } else {
             println!("      {count} lots are locked in {:.2} times the time of one", lock / lock_of_one);
+        }
+        if count == 6 {
+            above.extend((lock / lock_of_one > MOST_BESIDE_ONE).then_some("locking six lots, beside one"));
         }
     }
     market.agree().await;
@@ -190,4 +205,8 @@ async fn main() {
     });
     market.payer.stop().await;
     market.payee.stop().await;
+    for what in &above {
+        println!("above the limit: {what}");
+    }
+    if above.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -51,7 +51,7 @@ async fn a_fresh_payee_is_paid_the_share_it_earned() {
     payer.release(market.payee.address.id, false).await.unwrap();
     let gone = async || Ok(payer.wallet_channels().await.is_empty().then_some(()));
     payer.wait("closing", common::LIMIT, gone).await.unwrap();
-    for _ in 0..8 {
+    for _ in 0..12 {
         market.mine(1).await;
         payer.book_chain().await.unwrap();
         payee.book_chain().await.unwrap();
@@ -89,9 +89,14 @@ async fn a_lot_that_nobody_settles_comes_back_before_its_deadline() {
         unreachable!("{holds:?}")
     };
     market.agree().await;
-    // locked again with the same secret
+    // What a payee has given back stays given back: accepting again brings no new invoice, and what is paid for the old one
+    // comes back at once.
     let again = payee.accept(&terms).await.unwrap();
     assert!(matches!(again[0].state, HoldState::GivenBack { .. }));
+    payer.lock(terms.subject, &[again[0].invoice.clone()]).await.unwrap();
+    let lots = ended(payer, terms.subject).await;
+    assert!(matches!(lots[0].state, LotState::CameBack { how: CameBack::Failed }), "{lots:?}");
+    market.agree().await;
     let refused = payee.settle(&[preimage(0)]).await.unwrap_err().to_string();
     assert!(refused.contains("went back"), "{refused}");
     assert_eq!(payer.wallet_channels().await.len(), 1, "no channel was closed over it");

@@ -13,7 +13,9 @@ use ldk_node::lightning::sign::KeysManager;
 use ldk_node::lightning_invoice::{Bolt11Invoice, Currency, InvoiceBuilder};
 use watershed_payments::escrow::{BackReason, HoldError, HoldState, LotError};
 use watershed_payments::treasury::TreasuryError;
-use watershed_payments::wallet::{Invoice, InvoiceError, Network, PayLimits, Wallet as _};
+use watershed_payments::wallet::{
+    HoldRequest, Invoice, InvoiceError, Network, PayLimits, Wallet as _, WalletError,
+};
 use watershed_protocol::Msat;
 
 /// The invoice with another amount, final CLTV or network, signed by the payee all the same: what a payer with a program
@@ -45,7 +47,7 @@ fn cheap(final_cltv: u64) -> PayLimits {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_payer_that_locks_less_or_shorter_or_twice_gains_nothing() {
+async fn a_payer_that_locks_less_or_shorter_gains_nothing() {
     let market = Market::with_channel(50_000_000, 5).await;
     let (payer, payee) = (&market.payer.money, &market.payee.money);
     let terms = terms(0, &[2_000_000, 3_000_000], 144);
@@ -108,7 +110,28 @@ async fn a_payee_that_asks_for_more_or_lies_is_not_paid() {
     assert!(matches!(network, InvoiceError::Network { .. }));
     let stranger =
         payer.wallet().invoice(Msat::new(2_000_000), "x".into(), Duration::from_secs(60)).await.unwrap();
-    assert!(matches!(payer.lock(terms.subject, &[stranger]).await, Err(TreasuryError::InvoiceCount { .. })));
+    let other = payer.lock(terms.subject, &[stranger]).await;
+    assert!(matches!(other, Err(TreasuryError::Invoice(InvoiceError::Hash { .. }))), "{other:?}");
+    assert!(matches!(payer.lock(terms.subject, &[]).await, Err(TreasuryError::InvoiceCount { .. })));
+    // the payee's own, for another secret, or for too short a time
+    let hold = async |secret: u32, seconds| {
+        let request = HoldRequest {
+            hash: preimage(secret).hash(),
+            amount: Msat::new(2_000_000),
+            description: "lot".into(),
+            expiry: Duration::from_secs(seconds),
+            final_cltv: 189,
+        };
+        payee.wallet().hold_invoice(request).await.unwrap()
+    };
+    let wrong = payer.lock(terms.subject, &[hold(9, 3600).await]).await;
+    let Err(TreasuryError::Invoice(InvoiceError::Hash { found, wanted })) = wrong else {
+        unreachable!("{wrong:?}")
+    };
+    assert_eq!((found, wanted), (preimage(9).hash(), preimage(0).hash()));
+    let short = hold(0, 1).await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert!(matches!(lock(short).await, InvoiceError::Expired(_)));
     // a lock that is not there
     let lie = payer.confirm(terms.subject, &[(preimage(0).hash(), 300)]).await;
     assert!(matches!(lie, Err(TreasuryError::Lot(LotError::NotInFlight { .. }))), "{lie:?}");
@@ -126,6 +149,46 @@ async fn a_payee_that_asks_for_more_or_lies_is_not_paid() {
     ended(payer, terms.subject).await;
     payee_ended(payee, terms.subject).await;
     market.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_secret_is_paid_for_once() {
+    let market = Market::with_channel(50_000_000, 5).await;
+    let (payer, payee) = (&market.payer.money, &market.payee.money);
+    let terms = terms(0, &[2_000_000], 144);
+    market.lock(&terms).await.unwrap();
+    let invoice = payee.held(terms.subject).unwrap().remove(0).invoice;
+    let pay_again = async || payer.wallet().pay(&invoice, cheap(189)).await;
+    assert!(matches!(pay_again().await, Err(WalletError::AlreadyPaying)));
+    // neither as another escrow nor as a payment
+    let mut reused = common::terms(10, &[2_000_000], 144);
+    reused.lots[0].hash = preimage(0).hash();
+    let refused = payer.offer(&market.offer(&reused));
+    assert!(matches!(refused, Err(TreasuryError::HashUsed(_))), "{refused:?}");
+    let refused = payer.pay_out(&invoice, Msat::ZERO, common::operator()).await;
+    assert!(matches!(refused, Err(TreasuryError::HashUsed(_))), "{refused:?}");
+
+    payee.settle(&[preimage(0)]).await.unwrap();
+    ended(payer, terms.subject).await;
+    payee_ended(payee, terms.subject).await;
+    assert!(matches!(pay_again().await, Err(WalletError::AlreadyPaying)));
+    // Even a payer that has forgotten it is not paid for twice: the payee's node gives it back.
+    let forgotten = async || {
+        // not while the HTLC is still being taken out of the channel
+        let gone = payer.wallet().forget(vec![preimage(0).hash()]).await?;
+        Ok((!gone.is_empty()).then_some(()))
+    };
+    payer.wait("forgetting", LIMIT, forgotten).await.unwrap();
+    if pay_again().await.is_ok() {
+        let back = async || {
+            use watershed_payments::wallet::Outgoing;
+            Ok((payer.wallet().outgoing(preimage(0).hash()).await? == Some(Outgoing::Failed)).then_some(()))
+        };
+        payer.wait("failing", LIMIT, back).await.unwrap();
+    }
+    use watershed_payments::store::Store as _;
+    assert_eq!(payee.store().balances().unwrap()[&common::operator()], -2_000_000);
+    common::agrees(payee).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -158,6 +221,14 @@ async fn what_does_not_fit_is_known_before_anything_is_sent() {
     let invoice = payee.accept(&large).await.unwrap().remove(0).invoice;
     let refused = payer.lock(large.subject, &[invoice]).await;
     assert!(matches!(refused, Err(TreasuryError::Spendable { .. })), "{refused:?}");
+    // both channels together have it, none has it alone
+    let capacity = payer.capacity(market.payee.address.id).await.unwrap();
+    assert!(capacity.largest < capacity.spendable);
+    let wide = terms(210, &[capacity.largest.msat() + 1], 144);
+    payer.offer(&market.offer(&wide)).unwrap();
+    let invoice = payee.accept(&wide).await.unwrap().remove(0).invoice;
+    let refused = payer.lock(wide.subject, &[invoice]).await;
+    assert!(matches!(refused, Err(TreasuryError::Largest { .. })), "{refused:?}");
     let small = terms(250, &[2_000_000; 26], 144);
     payer.offer(&market.offer(&small)).unwrap();
     let invoices: Vec<_> = payee.accept(&small).await.unwrap().into_iter().map(|h| h.invoice).collect();

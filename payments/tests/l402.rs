@@ -289,6 +289,17 @@ async fn a_broken_cashier_is_503_without_details_and_free_routes_go_on() {
 }
 
 #[tokio::test]
+async fn a_busy_cashier_says_when_to_come_back_and_what_was_bought_stays_good() {
+    let shop = shop();
+    let (macaroon, preimage) = shop.buy("GET", "/read/7").await;
+    shop.till.get_busy();
+    let answer = shop.ask("GET", "/read/7", None).await;
+    answer.refuses(503, "l402_cashier_busy");
+    assert_eq!(answer.headers["retry-after"], "7");
+    shop.present("GET", "/read/7", &macaroon, &preimage).await.bought("read");
+}
+
+#[tokio::test]
 async fn a_stuck_cashier_delays_nobody_else_and_is_given_up() {
     let shop = shop();
     shop.till.get_stuck();

@@ -4,10 +4,11 @@
 mod common;
 
 use common::{LIMIT, Market, operator};
-use watershed_payments::escrow::HoldState;
+use watershed_payments::escrow::{BackReason, HoldState};
 use watershed_payments::ledger::{Account, Name};
 use watershed_payments::store::Store as _;
 use watershed_payments::treasury::{CampaignState, PayoutState, TreasuryError};
+use watershed_payments::wallet::Wallet as _;
 use watershed_protocol::Msat;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -70,4 +71,35 @@ async fn pledges_are_taken_when_the_goal_is_reached_and_returned_when_it_is_not(
     assert!(matches!(paid(unpaid.hash).await, PayoutState::Failed { .. }));
     market.agree().await;
     assert_eq!(house.store().balances().unwrap()[&Account::Budget(first.clone())], -30_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pledge_whose_deadline_is_near_goes_back() {
+    let market = Market::with_channel(50_000_000, 2).await;
+    let (sponsor, house) = (&market.payer.money, &market.payee.money);
+    let run: Name = "run".parse().unwrap();
+    house.start_campaign(run.clone(), Msat::new(30_000_000), 144, None).unwrap();
+    let made = house.pledge(&run, "ada".parse().unwrap(), Msat::new(10_000_000), [1; 32]).await.unwrap();
+    sponsor.pay_out(&made.invoice, Msat::ZERO, operator()).await.unwrap();
+    let held = async || Ok((house.campaign(&run)?.raised == Msat::new(10_000_000)).then_some(()));
+    house.wait("holding", LIMIT, held).await.unwrap();
+    // The sponsor's wallet adds some blocks so that nobody on the way can tell who is paid.
+    let HoldState::Held { deadline, .. } = house.campaign(&run).unwrap().pledges[0].hold.state else {
+        unreachable!()
+    };
+    let tip = house.wallet().tip().await.unwrap();
+    market.mine(deadline - tip - 7).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(house.campaign(&run).unwrap().raised, Msat::new(10_000_000), "not before");
+    market.mine(1).await;
+    let back = async || {
+        let state = sponsor.payout(made.hash)?.state;
+        Ok(matches!(state, PayoutState::Failed { .. }).then_some(()))
+    };
+    sponsor.wait("coming back", LIMIT, back).await.unwrap();
+    let status = house.campaign(&run).unwrap();
+    assert_eq!((status.raised, status.campaign.state), (Msat::ZERO, CampaignState::Collecting));
+    let state = &status.pledges[0].hold.state;
+    assert!(matches!(state, HoldState::GivenBack { reason: BackReason::Deadline { .. }, .. }), "{state:?}");
+    market.agree().await;
 }

@@ -71,9 +71,10 @@ async fn a_wallet_is_made_used_and_restored_from_its_words() {
         value(&second, &["wallet", "sync"]);
         let books = value(&second, &["ledger", "reconcile"]);
         assert_eq!(books["differences"], serde_json::json!([]));
-        let fees = books["balances"]["on-chain-fees"].as_i64().unwrap();
-        assert!(fees > 0 && fees < 1_000_000, "{fees}");
-        assert_eq!(books["balances"]["operator"], -4_999_000_000_000i64);
+        // Who withdraws pays the fee.
+        let fee = 4_999_000_000_000 + books["balances"]["operator"].as_i64().unwrap();
+        assert!(fee > 0 && fee < 1_000_000, "{fee}");
+        assert!(books["balances"].get("on-chain-fees").is_none(), "{books}");
         for secret in [words, &chain] {
             for log in [first.join("node.log"), second.join("node.log")] {
                 let text = std::fs::read_to_string(log).unwrap();
@@ -82,6 +83,51 @@ async fn a_wallet_is_made_used_and_restored_from_its_words() {
             }
         }
     });
+}
+
+#[test]
+fn a_network_of_ones_own_ends_with_its_parent_even_if_that_is_killed() {
+    use std::io::BufRead as _;
+    use std::time::{Duration, Instant};
+    let dir = tempfile::tempdir().unwrap();
+    let mut up = Command::new(env!("CARGO_BIN_EXE_watershed-payments"))
+        .args(["regtest", "up", "--dir"])
+        .arg(dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut chain = String::new();
+    std::io::BufReader::new(up.stdout.take().unwrap()).read_line(&mut chain).unwrap();
+    assert!(chain.starts_with("bitcoind://"), "{chain}");
+    // bitcoind writes it when it is ready
+    let pid = std::fs::read_to_string(dir.path().join("regtest/bitcoind.pid")).unwrap();
+    let process = Path::new("/proc").join(pid.trim());
+    assert!(std::fs::read_to_string(process.join("comm")).unwrap().starts_with("bitcoind"));
+    up.kill().unwrap();
+    up.wait().unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while process.exists() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!process.exists(), "bitcoind outlived its parent");
+}
+
+#[test]
+fn limits_of_escrows_are_told_before_anything_is_allocated() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let split = |holders: &str, tiers: &str| {
+        let reward = ["escrow", "split", "--reward", "1000000 sat", "--holders", holders, "--tiers", tiers];
+        pay(nowhere.path(), &reward)
+    };
+    assert!(split("60", "8").status.success());
+    for (holders, tiers) in [("61", "8"), ("484", "1"), ("65536", "1"), ("99999999999", "6"), ("0", "1")] {
+        let out = split(holders, tiers);
+        assert!(!out.status.success(), "{holders} {tiers}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains("483"), "{holders} {tiers}: {out:?}");
+    }
+    let node = format!("{}@127.0.0.1:9735", "02".repeat(33));
+    let lots = ["escrow", "prepare", &node, "1000 sat", "--lots", "484"];
+    assert!(refusal(nowhere.path(), &lots).contains("483"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -98,6 +144,7 @@ async fn commands_use_the_process_that_has_the_wallet_and_a_signal_ends_it_in_or
         assert!(refusal(&data, &["wallet", "close", "02"]).contains("invalid"));
         let nobody = format!("{}@127.0.0.1:1", running.address.id);
         assert!(!refusal(&data, &["wallet", "open", &nobody, "100000"]).is_empty());
+        assert!(refusal(&data, &["wallet", "connect", &nobody]).contains("no connection"));
         let error = refusal(&data, &["--json", "campaign", "show", "none"]);
         let error: Value = serde_json::from_str(&error).unwrap();
         assert!(error["error"].as_str().unwrap().contains("no campaign"));

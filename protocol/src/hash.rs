@@ -55,11 +55,13 @@ pub enum Domain {
     Randomness,
     /// A validator's secret for one lot.
     LotSecret,
+    /// Which validators hold the secrets of a task.
+    Holders,
 }
 
 impl Domain {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Envelope,
         Self::Run,
         Self::Snapshot,
@@ -76,6 +78,7 @@ impl Domain {
         Self::Trajectory,
         Self::Randomness,
         Self::LotSecret,
+        Self::Holders,
     ];
 
     /// The tag that is hashed.
@@ -97,6 +100,7 @@ impl Domain {
             Self::Trajectory => "watershed/trajectory/v1",
             Self::Randomness => "watershed/randomness/v1",
             Self::LotSecret => "watershed/lot-secret/v1",
+            Self::Holders => "watershed/holders/v1",
         }
     }
 

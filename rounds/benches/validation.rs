@@ -8,21 +8,24 @@ use watershed_engine::device;
 use watershed_engine::model::Preset;
 use watershed_protocol::data::{Mixture, Split, WindowSpec};
 use watershed_protocol::market::{
-    Assignment, ChecksSpec, Commitment, CompressionSpec, DataSpec, FundingSpec, InnerSpec, OuterSpec, Reveal,
+    Assignment, ChecksSpec, Commitment, CompressionSpec, FundingSpec, InnerSpec, OuterSpec, Reveal,
     RewardSpec, RoundsSpec, RunSpec, TrajectoryHash,
 };
 use watershed_protocol::{BasisPoints, Digest, Msat, RoundNumber, SecretKey, ShardSetId, decode, encode};
-use watershed_rounds::{Carried, Claim, OpenedChunks, Workbench, floats, model_spec, open_chunks, sha256};
+use watershed_rounds::{
+    Carried, Claim, OpenedChunks, Workbench, data_spec, floats, model_spec, open_chunks, sha256,
+};
 use watershed_shards::library::Store;
+use watershed_shards::shard::OpenSet;
 
 /// The default policy, as `watershed-coordinator run new` writes it.
-fn spec(preset: Preset, set: ShardSetId, mixture: Mixture, steps: u32, batch: u32) -> RunSpec {
+fn spec(preset: Preset, set: &OpenSet, mixture: Mixture, steps: u32, batch: u32) -> RunSpec {
     let half = BasisPoints::try_from(5000).unwrap();
     RunSpec {
         title: "benchmark".into(),
         seed: 0,
         model: model_spec(&preset.config()),
-        data: DataSpec { shards: set, mixture, sequence_length: 128, max_epochs: 100 },
+        data: data_spec(set, mixture, 128, 100),
         inner: InnerSpec {
             steps,
             batch,
@@ -48,9 +51,16 @@ fn spec(preset: Preset, set: ShardSetId, mixture: Mixture, steps: u32, batch: u3
             lock_seconds: 1,
             train_seconds: 1,
             reveal_seconds: 1,
-            verdict_seconds: 1,
+            verdict_seconds: 60,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 4 },
+        checks: ChecksSpec {
+            replay_steps: 1,
+            chunks: 2,
+            score_sequences: 4,
+            validators: 0,
+            replay_share: BasisPoints::WHOLE,
+            trusted_after: 1,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(1_000_000),
             base: half,
@@ -76,7 +86,7 @@ fn measure(
     steps: u32,
     batch: u32,
 ) {
-    let spec = spec(preset, set, mixture, steps, batch);
+    let spec = spec(preset, &OpenSet::open(store, set).unwrap(), mixture, steps, batch);
     let mut bench = Workbench::new(&spec, store, &device::cpu()).unwrap();
     let miner = SecretKey::from_entropy([2; 32]).unwrap().public();
     let assignment = Assignment {
@@ -104,10 +114,10 @@ fn measure(
     let (mut claims, mut middle) = (Vec::new(), None);
     let began = Instant::now();
     let end = bench
-        .train(&assignment, &start, 0, &mut |step, claim, state| {
+        .train(&assignment, &start, 0, &mut |step, claim, trainer| {
             claims.push(claim);
             if step + 1 == steps / 2 {
-                middle = Some(state.clone());
+                middle = Some(trainer.state().unwrap());
             }
             ControlFlow::Continue(())
         })
@@ -130,7 +140,7 @@ fn measure(
         start: begun,
         steps: claims,
     };
-    let chunks = [0, bench.chunks() / 2];
+    let chunks = spread(&bench, CHUNKS);
     let opened =
         encode(&open_chunks(&chunks, (&start, &end), (&before, &submission.carried)).unwrap()).unwrap();
     let state = middle.unwrap();
@@ -165,6 +175,36 @@ fn measure(
         share(all),
         submission.encoded.len(),
     );
+    for count in [2, 16, 32, 64] {
+        let chunks = spread(&bench, count);
+        let began = Instant::now();
+        let opened = open_chunks(&chunks, (&start, &end), (&before, &submission.carried)).unwrap();
+        let opened = encode(&opened).unwrap();
+        let opening = began.elapsed().as_secs_f64();
+        let began = Instant::now();
+        let read: OpenedChunks = decode(&opened).unwrap();
+        assert_eq!(bench.check_chunks(&claim, &chunks, &read).unwrap(), Ok(()));
+        let checking = began.elapsed().as_secs_f64();
+        println!(
+            "         {count:>4} of {} chunks: the miner opens them in {:.1} % of the work, a validator checks them in {:.1} %; \
+             {:.1} MB are sent, beside {:.1} MB of state",
+            bench.chunks(),
+            share(opening),
+            share(checking),
+            opened.len() as f64 / 1e6,
+            file.len() as f64 / 1e6,
+        );
+    }
+}
+
+/// Chunks as `run new` has them opened.
+const CHUNKS: u64 = 16;
+
+/// As many chunks, all over the model.
+fn spread(bench: &Workbench, count: u64) -> Vec<u64> {
+    let all = bench.chunks();
+    let count = count.min(all);
+    (0..count).map(|n| n * all / count).collect()
 }
 
 fn main() {
@@ -196,6 +236,21 @@ fn main() {
         println!(
             "{:<10} {:>10.1} % {:>10.1} % {:>10.1} % {:>10.1} %",
             format!("{:.0} %", faked * 100.0),
+            caught(1),
+            caught(2),
+            caught(3),
+            caught(10)
+        );
+    }
+    println!(
+        "\nA miner that alters one chunk of 196 (nano) after honest steps is caught in a round with this probability:"
+    );
+    println!("{:<10} {:>12} {:>12} {:>12} {:>12}", "opened", "1 validator", "2", "3", "2, 5 rounds");
+    for opened in [2.0f64, 16.0, 32.0, 64.0] {
+        let caught = |checks: i32| 100.0 * (1.0 - (1.0 - opened / 196.0).powi(checks));
+        println!(
+            "{:<10} {:>10.1} % {:>10.1} % {:>10.1} % {:>10.1} %",
+            format!("{opened:.0} chunks"),
             caught(1),
             caught(2),
             caught(3),

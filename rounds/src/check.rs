@@ -2,8 +2,10 @@
 
 use std::ops::{ControlFlow, Range};
 
-use watershed_engine::train::{State, StepRecord, TrainError, inner_steps};
+use watershed_engine::merkle::Layout;
+use watershed_engine::train::{State, StepRecord, TrainError, Trainer, inner_steps};
 use watershed_engine::{moments, pseudo_gradient};
+use watershed_protocol::Digest;
 use watershed_protocol::market::{Assignment, Commitment, Fault, Reveal, TrajectoryHash};
 
 use super::carried::{decode_moments, digest, feedback_layout, moments_digest, moments_layout};
@@ -29,13 +31,41 @@ pub struct Claim<'a> {
 }
 
 /// A fault, or a problem of our own.
-type Found = Result<Result<(), Fault>, RoundError>;
+pub(crate) type Found = Result<Result<(), Fault>, RoundError>;
 
 const SOUND: Found = Ok(Ok(()));
 
 /// Whether two vectors are the same bits.
 fn same(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+/// What opened chunks are held against, the same for all of them: digesting a whole model of zeros once for every chunk
+/// would cost more than everything else about it.
+struct Trees {
+    states: Layout,
+    carried: Layout,
+    feedback: Layout,
+    moments_root: Digest,
+    feedback_root: Digest,
+}
+
+impl Trees {
+    fn of(claim: &Claim<'_>, n: usize, carries: bool) -> Result<Self, RoundError> {
+        let zero = Carried::zero(n);
+        let (moments_root, feedback_root) = match claim.previous {
+            Some(p) if carries => (p.moments, p.error_feedback),
+            Some(p) => (zero.moments_digest()?, p.error_feedback),
+            None => (zero.moments_digest()?, zero.feedback_digest()?),
+        };
+        Ok(Self {
+            states: State::fresh(vec![0.0; n]).chunks()?,
+            carried: moments_layout(n)?,
+            feedback: feedback_layout(n)?,
+            moments_root,
+            feedback_root,
+        })
+    }
 }
 
 impl Workbench {
@@ -134,7 +164,7 @@ impl Workbench {
         };
         let mut elsewhere = None;
         // Losses are committed to as well: whoever does the whole work again holds them against the validator otherwise.
-        let mut compare = |record: &StepRecord, _: &State| {
+        let mut compare = |record: &StepRecord, _: &Trainer| {
             let step = record.step - base;
             if claim.reveal.steps.get(step as usize) == Some(&step_claim(record)) {
                 return ControlFlow::Continue(());
@@ -164,7 +194,7 @@ impl Workbench {
     /// Only for problems of our own.
     pub fn check_chunks(&self, claim: &Claim<'_>, asked: &[u64], opened: &OpenedChunks) -> Found {
         if !asked.iter().copied().eq(opened.chunks.iter().map(|c| c.chunk)) {
-            return Ok(Err(Fault::NoAnswer));
+            return Ok(Err(Fault::OtherAnswer));
         }
         let submitted = match self.decode(claim.encoded) {
             Ok(values) => values,
@@ -175,29 +205,30 @@ impl Workbench {
         if claim.commitment.updates != wanted {
             return Ok(Err(Fault::Updates(claim.commitment.updates)));
         }
+        let trees = Trees::of(claim, self.settings.parameters(), self.settings.spec.inner.carried)?;
         for chunk in &opened.chunks {
-            if let Err(fault) = self.check_chunk(claim, chunk, &submitted)? {
+            if let Err(fault) = self.check_chunk(claim, chunk, &trees, &submitted)? {
                 return Ok(Err(fault));
             }
         }
         SOUND
     }
 
-    fn check_chunk(&self, claim: &Claim<'_>, opened: &OpenedChunk, submitted: &[f32]) -> Found {
+    fn check_chunk(
+        &self,
+        claim: &Claim<'_>,
+        opened: &OpenedChunk,
+        trees: &Trees,
+        submitted: &[f32],
+    ) -> Found {
         let n = self.settings.parameters();
         let chunk = opened.chunk;
-        let (states, carried, feedback) =
-            (State::fresh(vec![0.0; n]).chunks()?, moments_layout(n)?, feedback_layout(n)?);
-        let zero = Carried::zero(n);
-        let (moments_root, feedback_root) = match claim.previous {
-            Some(p) if self.settings.spec.inner.carried => (p.moments, p.error_feedback),
-            Some(p) => (zero.moments_digest()?, p.error_feedback),
-            None => (zero.moments_digest()?, zero.feedback_digest()?),
-        };
+        let Trees { states, carried, feedback, moments_root, feedback_root } = trees;
+        let (moments_root, feedback_root) = (*moments_root, *feedback_root);
         let last = claim.reveal.steps.last().map_or(claim.reveal.start, |s| s.state);
         let of = |part: &super::Part, root, layout, section| part.is_of(root, layout, section, chunk);
         for (section, part) in opened.start.iter().enumerate() {
-            if !of(part, claim.reveal.start, &states, section) {
+            if !of(part, claim.reveal.start, states, section) {
                 return Ok(Err(Fault::ChunkOpening {
                     chunk,
                     what: "the state before the first step".into(),
@@ -205,25 +236,25 @@ impl Workbench {
             }
         }
         for (section, part) in opened.end.iter().enumerate() {
-            if !of(part, last, &states, section) {
+            if !of(part, last, states, section) {
                 return Ok(Err(Fault::ChunkOpening { chunk, what: "the state after the last step".into() }));
             }
         }
         for section in 0..2 {
-            if !of(&opened.moments_before[section], moments_root, &carried, section) {
+            if !of(&opened.moments_before[section], moments_root, carried, section) {
                 return Ok(Err(Fault::ChunkOpening { chunk, what: "the moments before".into() }));
             }
-            if !of(&opened.moments_after[section], claim.commitment.moments, &carried, section) {
+            if !of(&opened.moments_after[section], claim.commitment.moments, carried, section) {
                 return Ok(Err(Fault::ChunkOpening { chunk, what: "the moments after".into() }));
             }
             if !same(&opened.start[section + 1].values, &opened.moments_before[section].values) {
                 return Ok(Err(Fault::Start));
             }
         }
-        if !of(&opened.feedback_before, feedback_root, &feedback, 0) {
+        if !of(&opened.feedback_before, feedback_root, feedback, 0) {
             return Ok(Err(Fault::ChunkOpening { chunk, what: "the error feedback before".into() }));
         }
-        if !of(&opened.feedback_after, claim.commitment.error_feedback, &feedback, 0) {
+        if !of(&opened.feedback_after, claim.commitment.error_feedback, feedback, 0) {
             return Ok(Err(Fault::ChunkOpening { chunk, what: "the error feedback after".into() }));
         }
         let from = chunk as usize * pseudo_gradient::CHUNK;

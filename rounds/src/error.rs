@@ -32,6 +32,16 @@ pub enum RoundError {
     /// A window.
     #[error(transparent)]
     Window(#[from] WindowError),
+    /// A shard set of something else than the specification says.
+    #[error("the shard set is of the {what} {found}, and the specification names {wanted}")]
+    OtherText {
+        /// `snapshot` or `tokenizer`.
+        what: &'static str,
+        /// In the shard set.
+        found: String,
+        /// In the specification.
+        wanted: String,
+    },
     /// No held-out text.
     #[error(
         "the shard set has too little held-out text to judge by; take the snapshot with --held-out 500 or more"

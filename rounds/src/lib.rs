@@ -6,6 +6,8 @@
 
 mod carried;
 mod check;
+mod check_answer;
+mod check_verdict;
 mod error;
 mod files;
 mod opening;
@@ -19,12 +21,14 @@ mod workbench;
 
 pub use carried::Carried;
 pub use check::Claim;
+pub use check_answer::Answer;
+pub use check_verdict::{Asked, Findings};
 pub use error::RoundError;
 pub use files::{floats, floats_of, sha256};
 pub use opening::{OpenedChunk, OpenedChunks, Part, open_chunks};
 pub use outer::{OuterResult, checkpoint_digest};
 pub use score::score_windows;
-pub use settings::{Settings, model_spec};
+pub use settings::{Settings, data_spec, model_spec, parameters};
 pub use share::{shares, whole};
 pub use work::Submission;
 pub use workbench::Workbench;

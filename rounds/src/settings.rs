@@ -4,7 +4,9 @@ use watershed_engine::model::{Layout, ModelConfig, Profile};
 use watershed_engine::outer;
 use watershed_engine::product::{Precision, Width};
 use watershed_engine::train::{AdamwSettings, TrainSettings};
-use watershed_protocol::market::{ModelSpec, RunSpec};
+use watershed_protocol::data::Mixture;
+use watershed_protocol::market::{DataSpec, ModelSpec, RunSpec};
+use watershed_shards::shard::OpenSet;
 
 use super::RoundError;
 
@@ -55,6 +57,17 @@ fn config(model: &ModelSpec) -> ModelConfig {
         tied_embeddings: model.tied_embeddings,
         qkv_bias: model.qkv_bias,
     }
+}
+
+/// What a run reads of a shard set.
+pub fn data_spec(set: &OpenSet, mixture: Mixture, sequence_length: u32, max_epochs: u32) -> DataSpec {
+    let (shards, snapshot, tokenizer) = (set.id(), set.set().snapshot, set.set().tokenizer);
+    DataSpec { shards, snapshot, tokenizer, mixture, sequence_length, max_epochs }
+}
+
+/// Parameters of a run's model; none if its numbers make no model.
+pub fn parameters(spec: &RunSpec) -> Option<u64> {
+    config(&spec.model).parameters().ok()
 }
 
 impl Settings {

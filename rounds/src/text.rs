@@ -25,6 +25,13 @@ pub(crate) struct Text {
 
 impl Text {
     pub(crate) fn new(set: OpenSet, spec: &RunSpec) -> Result<Self, RoundError> {
+        let ids = [
+            ("snapshot", set.set().snapshot.to_string(), spec.data.snapshot.to_string()),
+            ("tokenizer", set.set().tokenizer.to_string(), spec.data.tokenizer.to_string()),
+        ];
+        if let Some((what, found, wanted)) = ids.into_iter().find(|(_, found, wanted)| found != wanted) {
+            return Err(RoundError::OtherText { what, found, wanted });
+        }
         let vocabulary = set.set().vocabulary;
         if vocabulary > spec.model.vocab {
             return Err(RoundError::Vocabulary { tokens: vocabulary, model: spec.model.vocab });

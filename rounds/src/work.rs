@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use watershed_engine::scalar::flush;
-use watershed_engine::train::{State, StepRecord, Trajectory, inner_steps};
+use watershed_engine::train::{State, StepRecord, Trainer, Trajectory, inner_steps};
 use watershed_engine::{moments, pseudo_gradient};
 use watershed_protocol::market::{Assignment, StepClaim};
 
@@ -21,7 +21,7 @@ pub struct Submission {
 
 impl Workbench {
     /// Runs the inner steps `done..` of an assignment from `state`, the state after `done` of them. `progress` is told
-    /// after every step, with the step's number from 0, and can stop there.
+    /// after every step, with the step's number from 0 and the trainer, which gives the state, and can stop there.
     ///
     /// # Errors
     /// Divergence, a failing device, a window that is not there.
@@ -30,7 +30,7 @@ impl Workbench {
         assignment: &Assignment,
         state: &State,
         done: u32,
-        progress: &mut dyn FnMut(u32, StepClaim, &State) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(u32, StepClaim, &Trainer) -> ControlFlow<()>,
     ) -> Result<Trajectory, RoundError> {
         let base = self.schedule_step(assignment, 0);
         let steps = base + done..self.schedule_step(assignment, self.settings.spec.inner.steps);
@@ -41,7 +41,7 @@ impl Workbench {
             text.step_tokens(&assignment.window, skip, assignment.batch, &failed)
         };
         let mut told =
-            |record: &StepRecord, state: &State| progress(record.step - base, claim(record), state);
+            |record: &StepRecord, trainer: &Trainer| progress(record.step - base, claim(record), trainer);
         let result = inner_steps(trainer, state, steps, &window, &mut told);
         match failed.into_inner() {
             Some(error) => Err(error),

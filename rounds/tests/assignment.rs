@@ -14,5 +14,7 @@ mod reveal;
 mod shares;
 #[path = "assignment/steps.rs"]
 mod steps;
+#[path = "assignment/verdicts.rs"]
+mod verdicts;
 #[path = "assignment/world.rs"]
 mod world;

@@ -10,6 +10,7 @@
 //! Every arrow is a pure function of what is left of it, and every thing is named by its hash; so whoever has the deposits can
 //! recompute a batch, and whoever has a batch can list the deposits it read. The crate knows nothing of models or of money.
 
+pub mod consents;
 pub mod export;
 pub mod import;
 pub mod library;

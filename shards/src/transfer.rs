@@ -1,12 +1,14 @@
 //! Moving a shard set between libraries: which files it consists of, and putting them in their places.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
 use thiserror::Error;
-use watershed_protocol::{Digest, ShardSetId};
+use watershed_protocol::{Digest, ShardSetId, Wire as _};
 
-use crate::library::{FileError, Store, write};
+use crate::library::{FileError, Store, create_folder, read, write};
 use crate::shard::{OpenError, OpenSet, SetError, ShardSet};
 
 /// One file of a set.
@@ -75,4 +77,35 @@ pub fn install(store: &Store, id: ShardSetId, file: SetFile, bytes: &[u8]) -> Re
     };
     write(&path, bytes)?;
     Ok(())
+}
+
+/// As [`install`], for a file on the disk, which is moved: a shard never is in memory as a whole.
+///
+/// # Errors
+/// [`InstallError`].
+pub fn install_file(store: &Store, id: ShardSetId, file: SetFile, from: &Path) -> Result<(), InstallError> {
+    let read = |limit| read(from, limit).map(Option::unwrap_or_default);
+    match file {
+        SetFile::Set => install(store, id, file, &read(ShardSet::MAX_BYTES as u64)?),
+        SetFile::Index => install(store, id, file, &read(u64::MAX - 1)?),
+        SetFile::Shard(sha256) => {
+            let at = |action| FileError::at(action, from);
+            let mut hasher = sha2::Sha256::new();
+            let mut opened = File::open(from).map_err(at("open"))?;
+            let mut piece = vec![0; 1 << 18];
+            loop {
+                match opened.read(&mut piece).map_err(at("read"))? {
+                    0 => break,
+                    n => hasher.update(&piece[..n]),
+                }
+            }
+            if Digest(hasher.finalize().into()) != sha256 {
+                return Err(InstallError::Other("shard"));
+            }
+            let path = store.shard_path(sha256);
+            create_folder(path.parent().unwrap_or(Path::new(".")))?;
+            std::fs::rename(from, &path).map_err(FileError::at("move", from))?;
+            Ok(())
+        }
+    }
 }

@@ -5,12 +5,14 @@ use clap::ValueEnum;
 /// What a false validator does instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Falsehood {
-    /// Says that everything is right, without looking.
+    /// Asks, does not look at the answer, and says that everything is right.
     Lazy,
     /// Says that everything is wrong.
     Lying,
     /// Gives hashes and never a verdict.
     Offline,
+    /// Gives its secrets to every miner at once, whatever it handed in.
+    Colluding,
 }
 
 /// How a validator behaves.

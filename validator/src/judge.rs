@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use watershed_protocol::market::{Assignment, Commitment, Fault, Opening, Reveal, Score};
-use watershed_protocol::{AssignmentId, Digest, decode};
-use watershed_rounds::{Claim, OpenedChunks, Workbench, shares};
+use watershed_protocol::market::{Assignment, Commitment, Fault, Reveal, Score};
+use watershed_protocol::{AssignmentId, Digest};
+use watershed_rounds::{Claim, Workbench, shares};
 
 /// Everything that is public about a submission.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Submitted {
 }
 
 impl Submitted {
-    fn claim<'a>(&'a self, checkpoint: &'a [f32]) -> Claim<'a> {
+    pub(crate) fn claim<'a>(&'a self, checkpoint: &'a [f32]) -> Claim<'a> {
         Claim {
             assignment: &self.assignment,
             commitment: &self.commitment,
@@ -39,85 +39,47 @@ pub(crate) enum FirstLook {
     Faulty(Fault),
 }
 
-/// Checks form and commitments of all submissions of a round, and scores them.
+/// Checks form and commitments of a submission, and scores it.
+pub(crate) fn look_at(
+    bench: &mut Workbench,
+    submitted: &Submitted,
+    checkpoint: &[f32],
+    randomness: Digest,
+) -> Result<FirstLook, String> {
+    Ok(match bench.check_reveal(&submitted.claim(checkpoint)).map_err(|e| e.to_string())? {
+        Err(fault) => FirstLook::Faulty(fault),
+        Ok(()) => {
+            let decoded = bench.decode(&submitted.encoded).map_err(|e| e.to_string())?;
+            let score = bench.score(&submitted.assignment, checkpoint, &decoded, randomness);
+            FirstLook::Scored(score.map_err(|e| e.to_string())?)
+        }
+    })
+}
+
+/// [`look_at`] for all submissions of a round.
 pub(crate) fn first_look(
     bench: &mut Workbench,
     submissions: &[Submitted],
     checkpoint: &[f32],
     randomness: Digest,
 ) -> Result<BTreeMap<AssignmentId, FirstLook>, String> {
-    let mut looks = BTreeMap::new();
-    for s in submissions {
-        let look = match bench.check_reveal(&s.claim(checkpoint)).map_err(|e| e.to_string())? {
-            Err(fault) => FirstLook::Faulty(fault),
-            Ok(()) => {
-                let decoded = bench.decode(&s.encoded).map_err(|e| e.to_string())?;
-                let score = bench.score(&s.assignment, checkpoint, &decoded, randomness);
-                FirstLook::Scored(score.map_err(|e| e.to_string())?)
-            }
-        };
-        looks.insert(s.id, look);
-    }
-    Ok(looks)
+    let look = |s: &Submitted| Ok((s.id, look_at(bench, s, checkpoint, randomness)?));
+    submissions.iter().map(look).collect()
 }
 
-/// What each submission earns if it is sound. Depends on what is public only, so every validator finds the same.
-pub(crate) fn earned(
+/// What each of the submissions that a validator holds lots of earns in its part, if it is sound. Depends on what is public
+/// only, so whoever computes it finds the same.
+pub(crate) fn earned<'a>(
     bench: &Workbench,
-    looks: &BTreeMap<AssignmentId, FirstLook>,
+    held: impl Iterator<Item = (AssignmentId, &'a FirstLook)>,
 ) -> BTreeMap<AssignmentId, u32> {
-    let scored: Vec<(AssignmentId, f32)> = looks
-        .iter()
+    let scored: Vec<(AssignmentId, f32)> = held
         .filter_map(|(id, look)| match look {
-            FirstLook::Scored(score) => Some((*id, score.gain())),
+            FirstLook::Scored(score) => Some((id, score.gain())),
             FirstLook::Faulty(_) => None,
         })
         .collect();
     let gains: Vec<f32> = scored.iter().map(|(_, gain)| *gain).collect();
     let shares = shares(&bench.settings().spec.reward, &gains);
     scored.into_iter().map(|(id, _)| id).zip(shares).collect()
-}
-
-/// What to ask for: steps and chunks drawn from randomness that the miner cannot know.
-pub(crate) fn draw(bench: &Workbench, id: AssignmentId, entropy: [u8; 32]) -> Opening {
-    let checks = &bench.settings().spec.checks;
-    let word = |at: usize| {
-        let digest = watershed_rounds::sha256(&[&entropy[..], &(at as u64).to_le_bytes()].concat());
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&digest.0[..8]);
-        u64::from_le_bytes(bytes)
-    };
-    // The remainder favours small numbers by less than 2^-40.
-    let step = word(0) % u64::from(bench.settings().spec.inner.steps);
-    let all = bench.chunks();
-    let mut chunks: Vec<u64> =
-        (0..u64::from(checks.chunks).min(all)).map(|i| word(1 + i as usize) % all).collect();
-    chunks.sort_unstable();
-    chunks.dedup();
-    Opening { assignment: id, step: u32::try_from(step).unwrap_or(0), chunks }
-}
-
-/// Checks what a miner opened: replays the step, and compresses the chunks again.
-pub(crate) fn second_look(
-    bench: &mut Workbench,
-    submitted: &Submitted,
-    checkpoint: &[f32],
-    asked: &Opening,
-    state: &[u8],
-    chunks: &[u8],
-) -> Result<Option<Fault>, String> {
-    let claim = submitted.claim(checkpoint);
-    let Ok(opened) = decode::<OpenedChunks>(chunks) else { return Ok(Some(Fault::NoAnswer)) };
-    if let Err(fault) = bench.check_chunks(&claim, &asked.chunks, &opened).map_err(|e| e.to_string())? {
-        return Ok(Some(fault));
-    }
-    let steps = bench.settings().spec.checks.replay_steps;
-    let end = bench.settings().spec.inner.steps;
-    if let Err(fault) = bench
-        .check_steps(&claim, asked.step..(asked.step + steps).min(end), state)
-        .map_err(|e| e.to_string())?
-    {
-        return Ok(Some(fault));
-    }
-    Ok(None)
 }

@@ -2,11 +2,15 @@
 
 mod audit;
 mod conduct;
+mod decide;
 mod home;
 mod judge;
+mod known;
+mod round;
 mod secrets;
 mod serve;
 mod session;
+mod spool;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -79,7 +83,7 @@ enum Command {
         invoice: String,
     },
     /// Compute everything in a record again: signatures, receipts, sums, checkpoints, scores
-    Audit(audit::AuditArgs),
+    Audit(Box<audit::AuditArgs>),
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

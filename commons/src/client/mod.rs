@@ -1,6 +1,11 @@
 //! Talking to a coordinator: its API and its blobs.
 
-use std::time::Duration;
+mod fee;
+mod log;
+mod transfer;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,10 +15,13 @@ use serde::de::DeserializeOwned;
 use sha2::Digest as _;
 use thiserror::Error;
 use watershed_protocol::market::view::{
-    FileView, InfoView, MinerView, PledgeView, Refused, RoundWorkView, RunView, Signed, WorkView,
+    FileView, InfoView, MinerView, PledgeMade, PledgeView, Refused, RoundWorkView, RunView, Signed,
+    TakenView, WorkView,
 };
-use watershed_protocol::market::{Command, Message, PayoutRequest, Upload};
+use watershed_protocol::market::{Command, Message, PayoutRequest, Present, Reveal, Upload};
 use watershed_protocol::{AssignmentId, Digest, Envelope, PublicKey, RunId, SecretKey, decode, encode};
+
+pub use log::{WebLog, watch};
 
 /// How long an ordinary answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,6 +79,14 @@ pub enum ClientError {
         /// Most bytes.
         limit: usize,
     },
+    /// The disk.
+    #[error("{path}: {source}")]
+    Disk {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A message that cannot be sent.
     #[error(transparent)]
     Encode(#[from] watershed_protocol::EncodeError),
@@ -94,6 +110,8 @@ impl ClientError {
         }
     }
 }
+
+pub use fee::{Challenge, Joined};
 
 /// An envelope as base64.
 ///
@@ -230,12 +248,32 @@ impl Client {
         self.get(&format!("/v1/runs/{run}/works/{assignment}")).await
     }
 
+    /// What the miner of a task showed, with the digests of all its steps.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reveal(&self, run: RunId, assignment: AssignmentId) -> Result<Reveal, ClientError> {
+        self.get(&format!("/v1/runs/{run}/works/{assignment}/reveal")).await
+    }
+
     /// What concerns a miner, as soon as its version is not `known`, or after some seconds.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn miner(&self, run: RunId, miner: PublicKey, known: u64) -> Result<MinerView, ClientError> {
         self.get(&format!("/v1/runs/{run}/miners/{miner}?after={known}")).await
+    }
+
+    /// As [`Client::miner`], for the miner itself: its signature shows that it is there, and only then is it given work.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn present(&self, run: RunId, key: &SecretKey, known: u64) -> Result<MinerView, ClientError> {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let present = Present { run, at: u64::try_from(at).unwrap_or(u64::MAX) };
+        let url = format!("{}/v1/runs/{run}/miners/{}?after={known}", self.base, key.public());
+        let envelope = to_text(&Envelope::sign(&present, key)?)?;
+        self.send(self.http.get(&url).header("watershed-present", envelope), &url).await
     }
 
     /// Files of the run's shard set.
@@ -251,7 +289,22 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn say(&self, run: RunId, message: &Message, key: &SecretKey) -> Result<(), ClientError> {
-        self.forward(run, to_text(&Envelope::sign(message, key)?)?).await
+        self.say_for_promise(run, message, key).await.map(drop)
+    }
+
+    /// As [`Client::say`]; gives what the coordinator signed if the message belongs into the record.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn say_for_promise(
+        &self,
+        run: RunId,
+        message: &Message,
+        key: &SecretKey,
+    ) -> Result<Option<Envelope>, ClientError> {
+        let envelope = to_text(&Envelope::sign(message, key)?)?;
+        let taken: TakenView = self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await?;
+        Ok(taken.promise.as_deref().and_then(from_text))
     }
 
     /// Sends a message that is signed already, in base64.
@@ -259,9 +312,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn forward(&self, run: RunId, envelope: String) -> Result<(), ClientError> {
-        let done: serde_json::Value =
-            self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await?;
-        drop(done);
+        let taken: TakenView = self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await?;
+        drop(taken);
         Ok(())
     }
 
@@ -283,8 +335,10 @@ impl Client {
         run: RunId,
         sponsor: &str,
         amount_sat: u64,
-    ) -> Result<PledgeView, ClientError> {
-        let body = serde_json::json!({ "sponsor": sponsor, "amount_sat": amount_sat });
+        refund_to: Option<&str>,
+    ) -> Result<PledgeMade, ClientError> {
+        let body =
+            serde_json::json!({ "sponsor": sponsor, "amount_sat": amount_sat, "refund_to": refund_to });
         self.post(&format!("/v1/runs/{run}/pledges"), &body).await
     }
 
@@ -294,6 +348,15 @@ impl Client {
     /// [`ClientError`].
     pub async fn pledge_state(&self, run: RunId, hash: &str) -> Result<PledgeView, ClientError> {
         self.get(&format!("/v1/runs/{run}/pledges/{hash}")).await
+    }
+
+    /// Has what is left of a pledge paid to an invoice, an offer or an address; the answer says how much.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn refund(&self, run: RunId, claim: &str, to: &str) -> Result<serde_json::Value, ClientError> {
+        let body = serde_json::json!({ "claim": claim, "to": to });
+        self.post(&format!("/v1/runs/{run}/refunds"), &body).await
     }
 
     /// Has a validator's fees paid to its invoice; the sum paid.
@@ -331,20 +394,6 @@ impl Client {
         let answer = sent.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
         self.checked(&url, answer).await?;
         Ok(sha256)
-    }
-
-    /// Downloads a blob of at most `limit` bytes and checks its hash.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn download(&self, sha256: Digest, limit: usize) -> Result<Vec<u8>, ClientError> {
-        let url = format!("{}/v1/blobs/{sha256}", self.base);
-        let sent = self.http.get(&url).timeout(TRANSFER).send().await;
-        let answer = sent.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
-        let answer = self.checked(&url, answer).await?;
-        let bytes = self.body(&url, answer, limit).await?;
-        let found = Digest(sha2::Sha256::digest(&bytes).into());
-        if found == sha256 { Ok(bytes) } else { Err(ClientError::Hash { wanted: sha256, found }) }
     }
 
     /// A file of the public log, if it is there.

@@ -19,6 +19,7 @@ mod files;
 mod frontier;
 mod key;
 mod paths;
+mod pins;
 mod proof;
 mod reader;
 mod source;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use error::{KeyError, LogError, SourceError};
 pub use key::{LogKey, LogVerifier};
+pub use pins::{PinError, Pins};
 pub use proof::{check_consistency, check_inclusion, leaf_hash};
 pub use reader::{Each, Entries, Log};
 pub use source::{Folder, Source};

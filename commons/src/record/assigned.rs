@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use watershed_protocol::data::{Split, WindowSpec};
-use watershed_protocol::market::{Assignment, RunSpec, TermsOffered};
+use watershed_protocol::data::Split;
+use watershed_protocol::market::{Assignment, RunSpec, TermsOffered, holders};
 use watershed_protocol::{AssignmentId, PaymentHash, PublicKey};
 
 use super::follow::{sum, total};
@@ -37,28 +37,29 @@ impl RunTold {
             return Err(wrong("its round is over"));
         }
         of_the_run(&self.spec, &assignment)?;
+        self.may_work(assignment.miner)?;
         if assignment.previous.is_some() && assignment.previous != self.last_accepted(assignment.miner) {
             return Err(wrong("it continues something else than the newest accepted work of its miner"));
         }
         self.lots(&assignment, &lots)?;
-        let (first, end) = range(&assignment.window);
-        for (other, told) in &self.works {
-            let (others_first, others_end) = range(&told.assignment.window);
-            if first < others_end && others_first < end {
-                return Err(RecordFault::Overlap(*other, id));
-            }
+        if let Some(other) = self.index.overlapping(&assignment.window) {
+            return Err(RecordFault::Overlap(other, id));
         }
         // Whoever sees what others have made must not have a task that is still open.
-        if self.attempt(&assignment).any(|w| w.reveal.is_some()) {
+        if self.index.is_shown(&assignment) {
             return Err(RecordFault::Order("an assignment"));
         }
+        self.index.assigned(id, &assignment, &lots);
         let told = Told {
             assignment,
             lots,
             node,
             commitment: None,
             reveal: None,
+            openings: BTreeMap::new(),
+            opened: BTreeMap::new(),
             verdicts: BTreeMap::new(),
+            rulings: BTreeMap::new(),
             receipts: BTreeMap::new(),
             settled: None,
         };
@@ -68,11 +69,11 @@ impl RunTold {
 
     /// Whether lots are the whole reward, in tiers, under secrets of their own.
     fn lots(&self, assignment: &Assignment, lots: &[TermsOffered]) -> Result<(), RecordFault> {
-        let spec = &self.spec;
+        let (spec, holders) = (&self.spec, holders(&self.spec, &self.overruled, assignment));
         let mut tiers: BTreeMap<PublicKey, u32> = BTreeMap::new();
         for lot in lots {
-            if !spec.committee.iter().any(|m| m.key == lot.validator) {
-                return Err(wrong("somebody else than the committee holds a secret"));
+            if !holders.contains(&lot.validator) {
+                return Err(wrong("somebody else than the validators that were drawn holds a secret"));
             }
             let next = tiers.entry(lot.validator).or_default();
             if lot.tier != *next {
@@ -84,23 +85,28 @@ impl RunTold {
             return Err(wrong("a validator has more or fewer lots than there are tiers"));
         }
         // A secret that is given out for one lot would release the other.
-        let others = self.works.values().flat_map(|w| &w.lots).map(|l| l.hash);
-        let mut hashes: BTreeSet<PaymentHash> = others.collect();
-        if !lots.iter().all(|l| hashes.insert(l.hash)) {
+        let mut hashes: BTreeSet<PaymentHash> = BTreeSet::new();
+        if !lots.iter().all(|l| hashes.insert(l.hash) && !self.index.has_hash(&l.hash)) {
             return Err(wrong("one secret releases two lots"));
         }
         sum("the lots of an assignment", total(lots.iter().map(|l| l.amount)), assignment.reward)
     }
 
     fn last_accepted(&self, miner: PublicKey) -> Option<AssignmentId> {
-        let of = self.works.iter().filter(|(_, w)| w.assignment.miner == miner && w.is_accepted());
-        of.max_by_key(|(_, w)| (w.assignment.round, w.assignment.window.first)).map(|(id, _)| *id)
+        let mut newest: Option<(u32, u64, AssignmentId)> = None;
+        for id in self.index.of_miner(&miner) {
+            let Some(work) = self.works.get(id) else { continue };
+            let (round, first) = (work.assignment.round.0, work.assignment.window.first);
+            // Tasks come in the order of their rounds.
+            if newest.is_some_and(|(found, ..)| round < found) {
+                break;
+            }
+            if work.is_accepted() && newest.is_none_or(|(_, others, _)| others < first) {
+                newest = Some((round, first, *id));
+            }
+        }
+        newest.map(|(.., id)| id)
     }
-}
-
-/// First sequence of a window, and the one behind it.
-fn range(window: &WindowSpec) -> (u64, u64) {
-    (window.first, window.first.saturating_add(u64::from(window.sequences)))
 }
 
 /// Text, size and reward.

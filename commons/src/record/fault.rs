@@ -36,6 +36,14 @@ pub enum RecordFault {
     /// What was shown is not what was committed.
     #[error("the trajectory that was shown is not the one that was committed")]
     Trajectory,
+    /// A request for openings, or an answer, that does not fit.
+    #[error("what {signer} asks for or opens does not fit: {what}")]
+    Opening {
+        /// Whose.
+        signer: PublicKey,
+        /// Why.
+        what: &'static str,
+    },
     /// A verdict that does not fit.
     #[error("the verdict of {validator} does not fit: {what}")]
     Verdict {
@@ -57,6 +65,14 @@ pub enum RecordFault {
         /// By computation.
         wanted: Msat,
     },
+    /// Another text than the specification's.
+    #[error("the text that is named is not the run's")]
+    Text,
+    /// The end of submissions, told otherwise than it was.
+    #[error(
+        "round {0} is closed with other submissions than were shown, or draws its scores from something else"
+    )]
+    Closed(u32),
     /// A checkpoint made of other submissions than were accepted.
     #[error("the checkpoint after round {0} is not made of the submissions that were accepted")]
     Accepted(u32),

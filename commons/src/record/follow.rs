@@ -1,10 +1,11 @@
 //! Entries that a coordinator makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::market::{Entry, FinalState, Outcome, RunSpec, Stepped, TermsOffered};
 use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, RunId, decode};
 
+use super::index::Index;
 use super::{RecordFault, RunTold, Runs, Told};
 
 pub(super) fn total(amounts: impl Iterator<Item = Msat>) -> Msat {
@@ -21,20 +22,39 @@ impl Runs {
     /// # Errors
     /// [`RecordFault`]: what is wrong with it, given everything before.
     pub fn follow(&mut self, bytes: &[u8]) -> Result<(), RecordFault> {
-        let entry: Entry = decode(bytes)?;
+        self.entry(decode(bytes)?)
+    }
+
+    /// Follows one entry that is decoded already.
+    ///
+    /// # Errors
+    /// As [`Runs::follow`].
+    pub fn entry(&mut self, entry: Entry) -> Result<(), RecordFault> {
         self.entries += 1;
         match entry {
             Entry::Run { spec } => self.run(&spec),
             Entry::Pledge { run, hash, amount } => self.of(run)?.pledge(hash, amount),
+            Entry::Joined { run, miner, payment, amount } => self.of(run)?.joined(miner, payment, amount),
+            Entry::Refunded { run, pledge, payment, amount } => {
+                self.of(run)?.refunded(pledge, payment, amount)
+            }
+            Entry::Text(text) => self.of(text.run)?.text(text),
+            Entry::Round { run, round, shown, randomness } => {
+                self.of(run)?.closed(round.0, &shown, randomness)
+            }
             Entry::Checkpoint(stepped) => self.of(stepped.run)?.checkpoint(stepped),
             Entry::Assigned { assignment, lots, node } => {
                 self.of(assignment.run)?.assigned(assignment, lots, node)
             }
             Entry::Message { envelope } => self.message(&envelope),
+            Entry::Ruling { assignment, validator, upheld } => {
+                self.with(assignment)?.ruling(assignment, validator, upheld)
+            }
             Entry::Settled { assignment, settled, back } => self.settled(assignment, settled, back),
             Entry::Ended { run, how, pledged, paid, fees, left } => {
                 self.of(run)?.ended(how, (pledged, paid, fees, left))
             }
+            Entry::Leaked { run, assignment, paid } => self.of(run)?.leaked(assignment, paid),
         }
     }
 
@@ -56,10 +76,18 @@ impl Runs {
         let told = RunTold {
             spec,
             coordinator,
+            text: None,
             pledges: BTreeMap::new(),
+            joined: BTreeMap::new(),
+            refunds: BTreeMap::new(),
+            payments: std::collections::BTreeSet::new(),
             checkpoints: Vec::new(),
             works: BTreeMap::new(),
+            overruled: BTreeSet::new(),
+            leaked: BTreeMap::new(),
             ended: None,
+            left: Msat::ZERO,
+            index: Index::default(),
         };
         match self.runs.insert(id, told) {
             None => Ok(()),
@@ -115,7 +143,7 @@ impl RunTold {
             return Err(RecordFault::Order("a checkpoint"));
         }
         let Some(last) = self.checkpoints.last() else {
-            if stepped.round.0 != 0 || !stepped.accepted.is_empty() {
+            if stepped.round.0 != 0 || !stepped.accepted.is_empty() || self.text.is_none() {
                 return Err(RecordFault::Order("the first checkpoint"));
             }
             self.checkpoints.push(stepped);
@@ -124,13 +152,37 @@ impl RunTold {
         let round = stepped.round.0.checked_sub(1).filter(|r| *r >= last.round.0);
         let round = round.ok_or(RecordFault::Order("a checkpoint"))?;
         // Of a round that is tried again under its number, only the last attempt can be accepted.
-        let of_round = self.works.iter().filter(|(_, w)| w.assignment.round.0 == round && w.is_accepted());
-        let accepted: Vec<AssignmentId> = of_round.map(|(id, _)| *id).collect();
+        let of_round = || self.index.of_round(round).filter_map(|id| Some((id, self.works.get(id)?)));
+        let unruled = |w: &Told| w.is_disputed() && w.rulings.len() != w.verdicts.len();
+        if of_round().any(|(_, w)| unruled(w)) {
+            return Err(RecordFault::Order(
+                "a checkpoint, before verdicts that contradict each other are ruled on,",
+            ));
+        }
+        let accepted: Vec<AssignmentId> =
+            of_round().filter(|(_, w)| w.is_accepted()).map(|(id, _)| *id).collect();
         if accepted != stepped.accepted || accepted.len() < self.spec.rounds.min_accepted as usize {
             return Err(RecordFault::Accepted(stepped.round.0));
         }
         self.checkpoints.push(stepped);
         Ok(())
+    }
+
+    fn leaked(&mut self, id: AssignmentId, paid: Msat) -> Result<(), RecordFault> {
+        if self.ended.is_some() || self.works.contains_key(&id) {
+            return Err(RecordFault::Order("a payment for a task that never began"));
+        }
+        match self.leaked.insert(id, paid) {
+            None => Ok(()),
+            Some(_) => Err(RecordFault::Twice(format!("the payment for {id}"))),
+        }
+    }
+
+    /// What a round of the fewest miners costs at most.
+    fn smallest_round(&self) -> Option<Msat> {
+        let (spec, members) = (&self.spec, self.spec.committee.len() as u64);
+        let task = spec.reward.per_assignment.checked_add(spec.reward.verdict_fee.checked_mul(members)?)?;
+        task.checked_mul(u64::from(spec.rounds.min_miners))
     }
 
     fn ended(
@@ -145,26 +197,39 @@ impl RunTold {
             return Err(RecordFault::Order("the end of a run, before that of an escrow"));
         }
         // A round counts when somebody is paid for it beforehand, so the last one left a trace.
-        if how == FinalState::Finished && self.newest_round().map(|r| r + 1) != Some(self.spec.rounds.count) {
+        if how == FinalState::Finished
+            && self.index.newest_round().map(|r| r + 1) != Some(self.spec.rounds.count)
+        {
             return Err(RecordFault::Order("the end of a run, before its last round"));
         }
         sum("pledged", pledged, total(self.pledges.values().copied()))?;
-        sum("paid to miners", paid, total(self.works.values().filter_map(|w| w.settled).map(|s| s.0)))?;
+        let settled = self.works.values().filter_map(|w| w.settled).map(|s| s.0);
+        sum("paid to miners", paid, total(settled.chain(self.leaked.values().copied())))?;
         let verdicts = self.works.values().map(|w| w.verdicts.len() as u64).sum::<u64>();
         let owed = self.spec.reward.verdict_fee.checked_mul(verdicts).unwrap_or(Msat::new(u64::MAX));
         sum("paid for verdicts", fees, owed)?;
-        if self.spec.funding.goal == Msat::ZERO {
+        if how == FinalState::Exhausted {
+            let left =
+                paid.checked_add(fees).and_then(|spent| pledged.checked_sub(spent)).unwrap_or_default();
+            let pays = self.smallest_round().is_some_and(|round| round <= left);
+            if self.spec.funding.goal == Msat::ZERO || pays {
+                return Err(RecordFault::Order("the end of a run, which could pay another round"));
+            }
+        }
+        if self.spec.funding.goal == Msat::ZERO || self.pledges.is_empty() {
             sum("left over", left, Msat::ZERO)?;
         } else {
             let spent =
                 paid.checked_add(fees).and_then(|s| s.checked_add(left)).unwrap_or(Msat::new(u64::MAX));
             // Less than a millisatoshi for each pledge is lost in dividing.
-            let lost = pledged.checked_sub(spent).map_or(u64::MAX, Msat::msat);
+            let taken = self.taken();
+            let lost = taken.checked_sub(spent).map_or(u64::MAX, Msat::msat);
             if lost > self.pledges.len() as u64 {
-                return Err(RecordFault::Sum { what: "paid and left over", found: spent, wanted: pledged });
+                return Err(RecordFault::Sum { what: "paid and left over", found: spent, wanted: taken });
             }
         }
         self.ended = Some(how);
+        self.left = left;
         Ok(())
     }
 }

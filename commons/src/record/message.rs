@@ -1,7 +1,9 @@
 //! What miners and validators said.
 
-use watershed_protocol::market::{Message, Outcome, RunSpec, TrajectoryHash, Verdict};
-use watershed_protocol::{AssignmentId, Envelope, PublicKey, Receipt, SubmissionId};
+use watershed_protocol::market::{
+    Fault, Message, Opened, Opening, Outcome, RunSpec, TrajectoryHash, Verdict,
+};
+use watershed_protocol::{AssignmentId, Envelope, PublicKey, Receipt};
 
 use super::{RecordFault, RunTold, Runs, Told};
 
@@ -9,12 +11,20 @@ impl Runs {
     pub(super) fn message(&mut self, envelope: &Envelope) -> Result<(), RecordFault> {
         let opened = envelope.open::<Message>()?;
         let signer = opened.signer();
-        match opened.into_value() {
+        self.said(signer, opened.into_value())
+    }
+
+    /// Follows a message whose signature was checked.
+    ///
+    /// # Errors
+    /// As [`Runs::follow`].
+    pub fn said(&mut self, signer: PublicKey, message: Message) -> Result<(), RecordFault> {
+        match message {
             Message::Commit(commitment) => {
                 let id = commitment.assignment;
                 let told = self.with(id)?;
                 // Whoever has seen the work of others binds itself to nothing any more.
-                let late = |t: &RunTold, w: &Told| t.attempt(&w.assignment).any(|w| w.reveal.is_some());
+                let late = |t: &RunTold, w: &Told| t.index.is_shown(&w.assignment);
                 told.under_way(id, "a commitment", late)?;
                 let work = told.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
                 if work.assignment.miner != signer {
@@ -28,8 +38,8 @@ impl Runs {
             Message::Reveal(reveal) => {
                 let id = reveal.assignment;
                 let told = self.with(id)?;
-                // Every verdict is drawn from all that was shown.
-                let late = |t: &RunTold, w: &Told| t.attempt(&w.assignment).any(|w| !w.verdicts.is_empty());
+                // Scores are drawn from all that was shown.
+                let late = |t: &RunTold, w: &Told| t.index.randomness(&w.assignment).is_some();
                 told.under_way(id, "a submission", late)?;
                 let steps = told.spec.inner.steps as usize;
                 let work = told.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
@@ -42,7 +52,17 @@ impl Runs {
                 if work.reveal.replace(reveal).is_some() {
                     return Err(RecordFault::Twice(format!("the submission of {id}")));
                 }
+                let submission = work.commitment.as_ref().map(|c| c.submission);
+                told.index.showed(id, &work.assignment, submission);
                 Ok(())
+            }
+            Message::Open(opening) => {
+                let id = opening.assignment;
+                self.with(id)?.opening(signer, opening)
+            }
+            Message::Opened(opened) => {
+                let id = opened.assignment;
+                self.with(id)?.opened(signer, opened)
             }
             Message::Verdict(verdict) => {
                 let id = verdict.assignment;
@@ -100,11 +120,76 @@ impl RunTold {
         Ok(())
     }
 
+    fn opening(&mut self, signer: PublicKey, opening: Opening) -> Result<(), RecordFault> {
+        let id = opening.assignment;
+        // Whoever has said what it found has nothing more to look at.
+        let late = |_: &Self, w: &Told| w.reveal.is_none() || w.verdicts.contains_key(&signer);
+        self.under_way(id, "a request for openings", late)?;
+        let work = self.works.get(&id).ok_or(RecordFault::NoAssignment(id))?;
+        if !work.lots.iter().any(|l| l.validator == signer) {
+            return Err(RecordFault::Signer(signer));
+        }
+        let wrong = |what| Err(RecordFault::Opening { signer, what });
+        let (checks, steps) = (&self.spec.checks, self.spec.inner.steps);
+        match opening.step {
+            Some(step) if step >= steps => return wrong("there is no such step"),
+            None if !checks.trusts(self.record_of(work.assignment.miner, work.assignment.round)) => {
+                return wrong("nothing of a miner that is not trusted is to be replayed");
+            }
+            _ => {}
+        }
+        if opening.chunks.len() > checks.chunks as usize {
+            return wrong("there are more chunks than are to be opened");
+        }
+        let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
+        match work.openings.insert(signer, opening) {
+            None => Ok(()),
+            Some(_) => Err(RecordFault::Twice(format!("what {signer} asks of {id}"))),
+        }
+    }
+
+    fn opened(&mut self, signer: PublicKey, opened: Opened) -> Result<(), RecordFault> {
+        let (id, validator) = (opened.assignment, opened.validator);
+        let unanswered =
+            |w: &Told| w.verdicts.values().any(|v| v.outcome == Outcome::Rejected(Fault::NoAnswer));
+        self.under_way(id, "an answer", |_, w| unanswered(w))?;
+        let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
+        if work.assignment.miner != signer {
+            return Err(RecordFault::Signer(signer));
+        }
+        let asked = work.openings.get(&validator).map(|asked| asked.step);
+        if asked != Some(opened.step) || opened.step.is_some() != opened.state.is_some() {
+            return Err(RecordFault::Opening { signer, what: "nobody asked for it" });
+        }
+        match work.opened.insert(validator, opened) {
+            None => Ok(()),
+            Some(_) => Err(RecordFault::Twice(format!("the answer to {validator} for {id}"))),
+        }
+    }
+
+    pub(super) fn ruling(
+        &mut self,
+        id: AssignmentId,
+        validator: PublicKey,
+        upheld: bool,
+    ) -> Result<(), RecordFault> {
+        let undisputed = |_: &Self, w: &Told| !w.is_disputed() || !w.verdicts.contains_key(&validator);
+        self.under_way(id, "a ruling", undisputed)?;
+        let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
+        if work.rulings.insert(validator, upheld).is_some() {
+            return Err(RecordFault::Twice(format!("the ruling on the verdict of {validator} on {id}")));
+        }
+        if !upheld {
+            self.overruled.insert(validator);
+        }
+        Ok(())
+    }
+
     fn verdict(&mut self, signer: PublicKey, verdict: Verdict) -> Result<(), RecordFault> {
         let wrong = |what| Err(RecordFault::Verdict { validator: signer, what });
         let id = verdict.assignment;
         // A checkpoint is made of the verdicts before it.
-        self.under_way(id, "a verdict", |_, _| false)?;
+        self.under_way(id, "a verdict", |_, w| !w.rulings.is_empty())?;
         let work = self.works.get(&id).ok_or(RecordFault::NoAssignment(id))?;
         if !work.lots.iter().any(|l| l.validator == signer) {
             return Err(RecordFault::Signer(signer));
@@ -121,17 +206,33 @@ impl RunTold {
         if verdict.score.is_none() && matches!(verdict.outcome, Outcome::Earned { .. }) {
             return wrong("it has no score");
         }
+        // Before its round is closed nothing is opened, and nobody knows what scores are drawn from.
+        let Some(randomness) = self.index.randomness(&work.assignment) else {
+            return Err(RecordFault::Order("a verdict"));
+        };
+        if randomness != verdict.randomness {
+            return wrong("its scores are drawn from something else than the submissions of the round");
+        }
+        let checks = work.openings.get(&signer).map(|asked| (asked.step, asked.chunks.as_slice()));
+        if checks.unwrap_or_default() != (verdict.step, verdict.chunks.as_slice()) {
+            return wrong("it names other checks than its validator asked for");
+        }
+        match &verdict.outcome {
+            Outcome::Earned { .. } if !work.opened.contains_key(&signer) => {
+                return wrong("it finds right what was not opened to its validator");
+            }
+            Outcome::Rejected(Fault::NoAnswer)
+                if work.openings.keys().all(|asked| work.opened.contains_key(asked)) =>
+            {
+                return wrong("it says that there is no answer, and every request was answered");
+            }
+            _ => {}
+        }
         // Whoever finds it right must have seen that it is what was committed.
         if matches!(verdict.outcome, Outcome::Earned { .. })
             && commitment.trajectory != TrajectoryHash::of(reveal.start, &reveal.steps)
         {
             return Err(RecordFault::Trajectory);
-        }
-        let shown = self.attempt(&work.assignment).filter(|w| w.reveal.is_some());
-        let mut shown: Vec<SubmissionId> =
-            shown.filter_map(|w| w.commitment.as_ref().map(|c| c.submission)).collect();
-        if Verdict::randomness(work.assignment.run, work.assignment.round, &mut shown) != verdict.randomness {
-            return wrong("its scores are drawn from something else than the submissions of the round");
         }
         let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
         match work.verdicts.insert(signer, verdict) {

@@ -6,14 +6,18 @@
 mod assigned;
 mod fault;
 mod follow;
+mod index;
 mod message;
+mod purse;
+mod round;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::market::{
-    Assignment, Commitment, FinalState, Reveal, RunSpec, Stepped, TermsOffered, Verdict,
+    Assignment, Commitment, FinalState, Opened, Opening, Reveal, RunSpec, Spoken, Stepped, TermsOffered,
+    TextSource, Verdict, is_disputed, is_sound, score_of,
 };
-use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RunId};
+use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RoundNumber, RunId};
 
 pub use fault::RecordFault;
 
@@ -30,8 +34,14 @@ pub struct Told {
     pub commitment: Option<Commitment>,
     /// What it showed.
     pub reveal: Option<Reveal>,
+    /// What validators asked for.
+    pub openings: BTreeMap<PublicKey, Opening>,
+    /// What the miner answered them.
+    pub opened: BTreeMap<PublicKey, Opened>,
     /// What validators found.
     pub verdicts: BTreeMap<PublicKey, Verdict>,
+    /// Whose verdict was looked at again, and whether it holds as the coordinator says.
+    pub rulings: BTreeMap<PublicKey, bool>,
     /// What the miner signed for.
     pub receipts: BTreeMap<PaymentHash, Msat>,
     /// Paid and come back.
@@ -39,11 +49,28 @@ pub struct Told {
 }
 
 impl Told {
-    /// Whether it belongs into the checkpoint: somebody says that it is right, and nobody that it is wrong.
+    /// The verdicts, as far as they concern each other.
+    fn spoken(&self) -> impl Iterator<Item = Spoken<'_>> + Clone {
+        self.verdicts.iter().map(|(validator, verdict)| Spoken {
+            outcome: &verdict.outcome,
+            score: verdict.score,
+            upheld: self.rulings.get(validator).copied(),
+        })
+    }
+
+    /// Whether its verdicts contradict each other, so that all of them are looked at again.
+    pub fn is_disputed(&self) -> bool {
+        is_disputed(self.spoken())
+    }
+
+    /// Whether it is what it should be: somebody finds that, and nobody that counts finds something else.
+    pub fn is_sound(&self) -> bool {
+        self.reveal.is_some() && is_sound(self.spoken())
+    }
+
+    /// Whether it belongs into the checkpoint: it is sound and lowers the loss.
     pub fn is_accepted(&self) -> bool {
-        use watershed_protocol::market::Outcome;
-        let earned = |v: &Verdict| matches!(v.outcome, Outcome::Earned { .. });
-        self.reveal.is_some() && !self.verdicts.is_empty() && self.verdicts.values().all(earned)
+        self.is_sound() && score_of(self.spoken()).is_some_and(|score| score.helps())
     }
 }
 
@@ -54,34 +81,45 @@ pub struct RunTold {
     pub spec: RunSpec,
     /// Who signed it: the coordinator.
     pub coordinator: PublicKey,
+    /// The text that it trains on.
+    pub text: Option<TextSource>,
     /// Pledges that were taken.
     pub pledges: BTreeMap<PaymentHash, Msat>,
+    /// Miners that paid to join, and how much.
+    pub joined: BTreeMap<PublicKey, Msat>,
+    /// Payments to sponsors after the end: of which pledge, and how much.
+    pub refunds: BTreeMap<PaymentHash, (PaymentHash, Msat)>,
+    /// Payments of both kinds: none stands for two.
+    payments: std::collections::BTreeSet<PaymentHash>,
     /// Checkpoints from the first on.
     pub checkpoints: Vec<Stepped>,
     /// Tasks that were paid for beforehand.
     pub works: BTreeMap<AssignmentId, Told>,
+    /// Validators whose verdict did not hold: they have no lots any more.
+    pub overruled: BTreeSet<PublicKey>,
+    /// Paid for tasks that never began.
+    pub leaked: BTreeMap<AssignmentId, Msat>,
     /// How it ended.
     pub ended: Option<FinalState>,
+    /// Left for the sponsors at its end.
+    pub left: Msat,
+    index: index::Index,
 }
 
 impl RunTold {
-    /// Round of the newest task.
-    fn newest_round(&self) -> Option<u32> {
-        self.works.values().map(|w| w.assignment.round.0).max()
-    }
-
     /// The round under way; those before it are over, with or without a checkpoint.
     fn round(&self) -> u32 {
         let begun = self.checkpoints.last().map_or(0, |c| c.round.0);
-        self.newest_round().map_or(begun, |newest| newest.max(begun))
+        self.index.newest_round().map_or(begun, |newest| newest.max(begun))
     }
 
-    /// Tasks of the same attempt at a round.
-    fn attempt(&self, of: &Assignment) -> impl Iterator<Item = &Told> {
-        let (round, checkpoint) = (of.round, of.checkpoint);
-        self.works
-            .values()
-            .filter(move |w| w.assignment.round == round && w.assignment.checkpoint == checkpoint)
+    /// Submissions of a miner that were accepted and rejected before a round.
+    fn record_of(&self, miner: PublicKey, round: RoundNumber) -> (u32, u32) {
+        let of = self.index.of_miner(&miner).filter_map(|id| self.works.get(id));
+        of.filter(|w| w.assignment.round < round).fold((0, 0), |(accepted, rejected), w| {
+            let wrong = !w.verdicts.is_empty() && !w.is_sound();
+            (accepted + u32::from(w.is_accepted()), rejected + u32::from(wrong))
+        })
     }
 }
 

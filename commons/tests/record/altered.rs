@@ -63,12 +63,15 @@ fn only_those_whose_it_is_may_speak() {
     for (tag, honest) in [
         (Tag::Commit(0, 0), miner(0)),
         (Tag::Reveal(0, 0), miner(0)),
+        (Tag::Open(0, 0, 0), validator(0)),
+        (Tag::Opened(0, 0, 0), miner(0)),
         (Tag::Verdict(0, 0, 0), validator(0)),
         (Tag::Receipts(0, 0), miner(0)),
     ] {
         for other in [stranger(), coordinator(), miner(1), validator(1)] {
-            // Another validator with the verdict of the first speaks for itself, with secrets that are not its own.
-            if other == honest || (matches!(tag, Tag::Verdict(..)) && other == validator(1)) {
+            // Another validator with the words of the first speaks for itself.
+            let speaks = matches!(tag, Tag::Open(..) | Tag::Verdict(..)) && other == validator(1);
+            if other == honest || speaks {
                 continue;
             }
             let mut story = Story::honest();
@@ -170,6 +173,12 @@ fn verdicts_that_do_not_fit() {
     let randomness = "its scores are drawn from something else than the submissions of the round";
     assert_eq!(verdict(|v| v.randomness = digest("what suits me")), not(randomness));
     assert_eq!(verdict(|v| v.score = None), not("it has no score"));
+    let checks = "it names other checks than its validator asked for";
+    assert_eq!(verdict(|v| v.step = Some(0)), not(checks));
+    assert_eq!(verdict(|v| v.step = None), not(checks));
+    assert_eq!(verdict(|v| v.chunks.clear()), not(checks));
+    let answered = "it says that there is no answer, and every request was answered";
+    assert_eq!(verdict(|v| v.outcome = Outcome::Rejected(Fault::NoAnswer)), not(answered));
 
     let secrets = "its secrets are not those of the lots that make up the share";
     let earned = |share: u32, secrets: &[(usize, u32)]| Outcome::Earned {
@@ -198,9 +207,4 @@ fn a_verdict_may_release_nothing_and_then_the_work_is_accepted_all_the_same() {
         verdict.outcome = Outcome::Earned { share: 0, preimages: Vec::new() };
     });
     assert!(story.follow().is_ok());
-    story.resign(Tag::Verdict(0, 1, 0), &validator(0), |message| {
-        let Message::Verdict(verdict) = message else { unreachable!() };
-        verdict.outcome = Outcome::Rejected(Fault::Start);
-    });
-    assert_eq!(story.fault(), (Tag::Checkpoint(1), RecordFault::Accepted(1)));
 }

@@ -3,11 +3,11 @@
 use watershed_protocol::data::{Split, WindowSpec};
 use watershed_protocol::market::{
     Assignment, ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, Entry, FundingSpec, InnerSpec,
-    ModelSpec, OuterSpec, RewardSpec, RoundsSpec, RunSpec, TermsOffered,
+    ModelSpec, OuterSpec, RewardSpec, RoundsSpec, RunSpec, TermsOffered, TextSource,
 };
 use watershed_protocol::{
     BasisPoints, Digest, Domain, Envelope, Msat, Preimage, PublicKey, RoundNumber, RunId, SecretKey,
-    ShardSetId,
+    ShardSetId, SnapshotId, TokenizerId,
 };
 
 pub(crate) const ROUNDS: u32 = 2;
@@ -83,6 +83,8 @@ pub(crate) fn spec() -> RunSpec {
         },
         data: DataSpec {
             shards: ShardSetId::of(b"a shard set"),
+            snapshot: SnapshotId::of(b"a snapshot"),
+            tokenizer: TokenizerId::of(b"a tokenizer"),
             mixture: "narrative=4000,technical=6000".parse().unwrap(),
             sequence_length: 32,
             max_epochs: 4,
@@ -114,7 +116,14 @@ pub(crate) fn spec() -> RunSpec {
             reveal_seconds: 60,
             verdict_seconds: 60,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 2 },
+        checks: ChecksSpec {
+            replay_steps: 1,
+            chunks: 2,
+            score_sequences: 2,
+            validators: 0,
+            replay_share: BasisPoints::WHOLE,
+            trusted_after: 1,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(REWARD),
             base: half,
@@ -138,6 +147,19 @@ pub(crate) fn run() -> RunId {
 
 pub(crate) fn opened(spec: &RunSpec, signer: &SecretKey) -> Entry {
     Entry::Run { spec: Envelope::sign(spec, signer).unwrap() }
+}
+
+/// What a run of this specification's text trains on.
+pub(crate) fn text(run: RunId) -> Entry {
+    Entry::Text(TextSource {
+        run,
+        shards: spec().data.shards,
+        set: digest("set"),
+        snapshot: SnapshotId::of(b"a snapshot"),
+        tokenizer: TokenizerId::of(b"a tokenizer"),
+        index: digest("index"),
+        consents: Some(digest("consents")),
+    })
 }
 
 /// The parameters with which a round begins.

@@ -4,7 +4,7 @@ use watershed_commons::record::RecordFault;
 use watershed_protocol::Msat;
 use watershed_protocol::market::{Entry, FinalState};
 
-use crate::cast::{PLEDGED, PLEDGES, REWARD, run, task, validator};
+use crate::cast::{PLEDGED, PLEDGES, REWARD, miner, run, task, validator};
 use crate::story::{Story, Tag, pledge};
 
 fn order(what: &'static str) -> RecordFault {
@@ -21,11 +21,15 @@ fn after(change: impl FnOnce(&mut Story)) -> (Tag, RecordFault) {
 
 #[test]
 fn every_entry_that_is_left_out_is_missed_at_the_next_that_needs_it() {
-    use Tag::{Assigned, Checkpoint, Commit, Ended, Pledge, Receipts, Reveal, Run, Settled, Verdict};
-    let randomness = |v: usize| RecordFault::Verdict {
-        validator: validator(v).public(),
-        what: "its scores are drawn from something else than the submissions of the round",
+    use Tag::{
+        Assigned, Checkpoint, Commit, Ended, Open, Opened, Pledge, Receipts, Reveal, Round, Run, Settled,
+        Text, Verdict,
     };
+    let unseen = |v: usize| RecordFault::Verdict {
+        validator: validator(v).public(),
+        what: "it finds right what was not opened to its validator",
+    };
+    let unasked = |m: usize| RecordFault::Opening { signer: miner(m).public(), what: "nobody asked for it" };
     let not_newest = || RecordFault::Assignment("it does not start from the newest checkpoint".to_owned());
     let continues = || {
         let what = "it continues something else than the newest accepted work of its miner";
@@ -47,9 +51,16 @@ fn every_entry_that_is_left_out_is_missed_at_the_next_that_needs_it() {
             Checkpoint(1) => (Assigned(1, 0), not_newest()),
             Assigned(r, m) => (Commit(r, m), RecordFault::NoAssignment(ids[r as usize][m])),
             Commit(r, m) => (Reveal(r, m), order("a submission")),
-            // Without it the first verdict of the round is drawn from other submissions than were shown.
-            Reveal(r, 0) => (Verdict(r, 0, 0), order("a verdict")),
-            Reveal(r, _) => (Verdict(r, 0, 0), randomness(0)),
+            Open(r, m, v) => (Opened(r, m, v), unasked(m)),
+            // Whoever rejects may do so without an answer.
+            Opened(1, 1, _) => {
+                assert!(found.is_none(), "{tag:?}: {found:?}");
+                continue;
+            }
+            Opened(r, m, v) => (Verdict(r, m, v), unseen(v)),
+            Reveal(r, _) => (Round(r), RecordFault::Closed(r)),
+            Text => (Checkpoint(0), order("the first checkpoint")),
+            Round(r) => (Verdict(r, 0, 0), order("a verdict")),
             // The other validator's verdict is enough for the checkpoint, but not for the fees.
             Verdict(..) => {
                 let (found, wanted) = (Msat::new(80), Msat::new(70));
@@ -66,7 +77,7 @@ fn every_entry_that_is_left_out_is_missed_at_the_next_that_needs_it() {
         missed += 1;
         assert_eq!(found, Some(expected), "without {tag:?}");
     }
-    assert_eq!(missed, 29);
+    assert_eq!(missed, 46);
     // Without both verdicts a submission is not accepted, and nothing continues it.
     let found = after(|story| {
         story.remove(Verdict(0, 1, 0));
@@ -87,7 +98,10 @@ fn every_entry_that_is_left_out_is_missed_at_the_next_that_needs_it() {
 
 #[test]
 fn what_is_told_twice_is_refused_the_second_time() {
-    use Tag::{Assigned, Checkpoint, Commit, Ended, Pledge, Receipts, Reveal, Run, Settled, Verdict};
+    use Tag::{
+        Assigned, Checkpoint, Commit, Ended, Open, Opened, Pledge, Receipts, Reveal, Round, Run, Settled,
+        Text, Verdict,
+    };
     for (tag, entry) in Story::honest().told {
         let mut story = Story::honest();
         let id = |r: u32, m: usize| Story::honest().id(r, m);
@@ -95,10 +109,18 @@ fn what_is_told_twice_is_refused_the_second_time() {
         let expected = match tag {
             Run => RecordFault::Twice(format!("the run {}", run())),
             Pledge(n) => RecordFault::Twice(format!("the pledge {}", pledge(n))),
+            Text => RecordFault::Twice("the text of a run".to_owned()),
+            Round(r) => RecordFault::Twice(format!("the end of submissions of round {r}")),
             Checkpoint(_) => order("a checkpoint"),
             Assigned(r, m) => RecordFault::Twice(format!("the assignment {}", id(r, m))),
             Commit(r, m) => RecordFault::Twice(format!("the commitment of {}", id(r, m))),
             Reveal(r, m) => RecordFault::Twice(format!("the submission of {}", id(r, m))),
+            Open(r, m, v) => {
+                RecordFault::Twice(format!("what {} asks of {}", validator(v).public(), id(r, m)))
+            }
+            Opened(r, m, v) => {
+                RecordFault::Twice(format!("the answer to {} for {}", validator(v).public(), id(r, m)))
+            }
             Verdict(r, m, v) => {
                 RecordFault::Twice(format!("the verdict of {} on {}", validator(v).public(), id(r, m)))
             }
@@ -119,7 +141,12 @@ fn nothing_is_told_before_its_run() {
         let (found, fault) = story.fault();
         assert_eq!(found, tag);
         match tag {
-            Tag::Pledge(_) | Tag::Checkpoint(_) | Tag::Assigned(..) | Tag::Ended => {
+            Tag::Pledge(_)
+            | Tag::Text
+            | Tag::Checkpoint(_)
+            | Tag::Assigned(..)
+            | Tag::Round(_)
+            | Tag::Ended => {
                 assert_eq!(fault, RecordFault::NoRun(run()));
             }
             _ => assert!(matches!(fault, RecordFault::NoAssignment(_)), "{tag:?}: {fault}"),
@@ -195,6 +222,7 @@ fn a_checkpoint_of_fewer_submissions_than_agreed() {
     for (_, entry) in &mut story.told {
         match entry {
             Entry::Pledge { run, .. } => *run = id,
+            Entry::Text(text) => text.run = id,
             Entry::Checkpoint(stepped) => stepped.run = id,
             _ => {}
         }
@@ -226,24 +254,54 @@ fn nothing_is_shown_once_there_is_a_verdict_and_nothing_before_it_was_committed(
     let found = after(|s| s.move_before(Tag::Reveal(0, 1), Tag::Commit(0, 1)));
     assert_eq!(found, (Tag::Reveal(0, 1), order("a submission")));
     let found = after(|s| {
-        // A verdict drawn from what was shown until then, so that it is not itself what is wrong.
-        let alone = &mut [watershed_protocol::market::Commitment::submission_of(
-            crate::cast::miner(0).public(),
-            &[0],
-        )];
-        let randomness =
-            watershed_protocol::market::Verdict::randomness(run(), watershed_protocol::RoundNumber(0), alone);
-        s.resign(Tag::Verdict(0, 0, 0), &validator(0), |message| {
-            let watershed_protocol::market::Message::Verdict(verdict) = message else { unreachable!() };
-            verdict.randomness = randomness;
-        });
-        s.move_behind(Tag::Reveal(0, 1), Tag::Verdict(0, 0, 0));
+        // Closed with what was shown until then, so that it is not itself what is wrong.
+        let alone = s.closed(0, &[0]);
+        s.change(Tag::Round(0), |entry| *entry = alone);
+        s.move_behind(Tag::Reveal(0, 1), Tag::Round(0));
     });
     assert_eq!(found, (Tag::Reveal(0, 1), order("a submission")));
     let found = after(|s| s.move_before(Tag::Verdict(0, 0, 0), Tag::Reveal(0, 0)));
     assert_eq!(found, (Tag::Verdict(0, 0, 0), order("a verdict")));
     let found = after(|s| s.move_before(Tag::Verdict(0, 0, 0), Tag::Reveal(0, 1)));
-    assert!(matches!(found, (Tag::Verdict(0, 0, 0), RecordFault::Verdict { .. })));
+    assert_eq!(found, (Tag::Verdict(0, 0, 0), order("a verdict")));
+}
+
+#[test]
+fn submissions_end_as_they_were_and_once() {
+    let closed = |change: fn(&mut Story) -> Entry| {
+        after(|s| {
+            let told = change(s);
+            s.change(Tag::Round(0), |entry| *entry = told);
+        })
+    };
+    assert_eq!(closed(|s| s.closed(0, &[1])), (Tag::Round(0), RecordFault::Closed(0)));
+    assert_eq!(closed(|s| s.closed(1, &[0, 1])), (Tag::Round(0), order("the end of submissions")));
+    // Drawn from something else than what is named.
+    let found = closed(|s| {
+        let mut told = s.closed(0, &[0, 1]);
+        if let Entry::Round { randomness, .. } = &mut told {
+            *randomness = crate::cast::digest("what suits me");
+        }
+        told
+    });
+    assert_eq!(found, (Tag::Round(0), RecordFault::Closed(0)));
+    let found = after(|s| s.move_before(Tag::Round(0), Tag::Reveal(0, 0)));
+    assert_eq!(found, (Tag::Round(0), RecordFault::Closed(0)));
+    let found = after(|s| s.move_behind(Tag::Round(0), Tag::Checkpoint(1)));
+    assert_eq!(found, (Tag::Verdict(0, 0, 0), order("a verdict")));
+    let found = after(|s| s.move_behind(Tag::Text, Tag::Checkpoint(0)));
+    assert_eq!(found, (Tag::Checkpoint(0), order("the first checkpoint")));
+}
+
+#[test]
+fn a_run_names_the_text_of_its_specification() {
+    let found = after(|s| {
+        s.change(Tag::Text, |entry| {
+            let Entry::Text(text) = entry else { unreachable!() };
+            text.shards = watershed_protocol::ShardSetId::of(b"others");
+        });
+    });
+    assert_eq!(found, (Tag::Text, RecordFault::Text));
 }
 
 #[test]

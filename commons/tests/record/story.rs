@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use watershed_commons::record::{RecordFault, Runs};
 use watershed_protocol::market::{
-    Commitment, Entry, Fault, FinalState, Message, Outcome, Reveal, Score, StepClaim, Stepped,
-    TrajectoryHash, Verdict,
+    Commitment, Entry, Fault, FinalState, Message, Opened, Opening, Outcome, Reveal, Score, StepClaim,
+    Stepped, TrajectoryHash, Verdict,
 };
 use watershed_protocol::{
     AssignmentId, Envelope, Msat, PaymentHash, Receipt, RoundNumber, SecretKey, encode,
@@ -21,10 +21,14 @@ use crate::cast::{
 pub(crate) enum Tag {
     Run,
     Pledge(usize),
+    Text,
     Checkpoint(u32),
     Assigned(u32, usize),
     Commit(u32, usize),
     Reveal(u32, usize),
+    Open(u32, usize, usize),
+    Opened(u32, usize, usize),
+    Round(u32),
     Verdict(u32, usize, usize),
     Settled(u32, usize),
     Receipts(u32, usize),
@@ -63,6 +67,7 @@ impl Story {
             let entry = Entry::Pledge { run: run(), hash: pledge(n), amount: Msat::new(amount) };
             story.told.push((Tag::Pledge(n), entry));
         }
+        story.told.push((Tag::Text, crate::cast::text(run())));
         story.stepped(0, Vec::new());
         for round in 0..ROUNDS {
             story.round(round);
@@ -111,6 +116,22 @@ impl Story {
             let reveal = Reveal { assignment: self.id(round, m), blob: digest("an upload"), start, steps };
             self.told.push((Tag::Reveal(round, m), signed(&Message::Reveal(reveal), &miner(m))));
         }
+        self.told.push((Tag::Round(round), self.closed(round, &[0, 1])));
+        let each = [(0, 0), (0, 1), (1, 0), (1, 1)];
+        for (m, v) in each {
+            let opening = Opening { assignment: self.id(round, m), step: Some(1), chunks: vec![0] };
+            self.told.push((Tag::Open(round, m, v), signed(&Message::Open(opening), &validator(v))));
+        }
+        for (m, v) in each {
+            let opened = Opened {
+                assignment: self.id(round, m),
+                validator: validator(v).public(),
+                step: Some(1),
+                state: Some(digest("a state")),
+                chunks: digest("chunks"),
+            };
+            self.told.push((Tag::Opened(round, m, v), signed(&Message::Opened(opened), &miner(m))));
+        }
         for m in 0..2 {
             for v in 0..2 {
                 let verdict = self.verdict(round, m, v);
@@ -132,6 +153,16 @@ impl Story {
                 self.told.push((Tag::Receipts(round, m), receipts));
             }
         }
+    }
+
+    /// The end of submissions, when these miners had shown something.
+    pub(crate) fn closed(&self, round: u32, miners: &[usize]) -> Entry {
+        let mut shown: Vec<AssignmentId> = miners.iter().map(|m| self.id(round, *m)).collect();
+        shown.sort_unstable();
+        let mut submissions: Vec<_> = miners.iter().map(|m| self.commitment(round, *m).submission).collect();
+        let round = RoundNumber(round);
+        let randomness = Verdict::randomness(run(), round, &mut submissions);
+        Entry::Round { run: run(), round, shown, randomness }
     }
 
     fn commitment(&self, round: u32, m: usize) -> Commitment {
@@ -224,6 +255,11 @@ impl Story {
     /// Tells one more entry directly behind another.
     pub(crate) fn insert_behind(&mut self, behind: Tag, entry: Entry) {
         self.told.insert(self.at(behind) + 1, (Tag::Extra, entry));
+    }
+
+    /// Tells one more entry directly before another.
+    pub(crate) fn insert_before(&mut self, before: Tag, entry: Entry) {
+        self.told.insert(self.at(before), (Tag::Extra, entry));
     }
 
     /// Alters an entry.

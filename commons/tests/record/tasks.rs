@@ -136,7 +136,7 @@ fn work_that_is_not_there_to_be_continued() {
 #[test]
 fn lots_are_the_committees_in_whole_tiers_under_secrets_of_their_own() {
     let stranger = stranger().public();
-    let somebody_else = wrong("somebody else than the committee holds a secret");
+    let somebody_else = wrong("somebody else than the validators that were drawn holds a secret");
     assert_eq!(altered(0, |_, lots| lots[4].validator = stranger), somebody_else);
     assert_eq!(altered(0, |_, lots| lots[0].validator = miner(1).public()), somebody_else);
 
@@ -171,6 +171,6 @@ fn a_validator_without_a_lot_has_no_say() {
         lots.iter_mut().for_each(|l| l.amount = Msat::new(2 * l.amount.msat()));
     });
     let fault = RecordFault::Signer(validator(1).public());
-    assert_eq!(story.fault(), (Tag::Verdict(0, 1, 1), fault));
+    assert_eq!(story.fault(), (Tag::Open(0, 1, 1), fault));
     assert_eq!(lots(0, 1).len(), 6);
 }

@@ -8,12 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use watershed_commons::log::LogKey;
 use watershed_coordinator::blobs::Blobs;
-use watershed_coordinator::http::{Shared, router};
+use watershed_coordinator::http::{Limits, Shared, router, serve as listen};
 use watershed_coordinator::machine::{Phase, Run, VerdictKept, Work, WorkStage};
 use watershed_coordinator::market::Market;
-use watershed_coordinator::office::{Campaign, Computer, Money, MoneyError, Office, Recorder};
+use watershed_coordinator::office::{
+    Campaign, Computer, Funds, Money, MoneyError, Office, Recorder, Refunded, Unpaid,
+};
 use watershed_engine::device;
-use watershed_protocol::market::view::PledgeView;
+use watershed_protocol::market::view::{PledgeMade, PledgeView};
 use watershed_protocol::market::{Outcome, RunSpec};
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RunId};
 use watershed_shards::library::Store;
@@ -53,7 +55,7 @@ impl Money for FreeMoney {
         nobody()
     }
 
-    async fn pledge(&self, _: RunId, _: &str, _: Msat) -> Result<PledgeView, MoneyError> {
+    async fn pledge(&self, _: RunId, _: &str, _: Msat, _: Option<&str>) -> Result<PledgeMade, MoneyError> {
         nobody()
     }
 
@@ -67,6 +69,14 @@ impl Money for FreeMoney {
 
     async fn channel(&self, _: &str, _: Msat, _: usize) -> Result<(), MoneyError> {
         tokio::time::sleep(BOOKS).await;
+        Ok(())
+    }
+
+    async fn funds(&self) -> Result<Funds, MoneyError> {
+        Ok(Funds { channels: 0, usable: 0, spendable: Msat::ZERO, on_chain_sats: 0 })
+    }
+
+    async fn part(&self, _: &str) -> Result<(), MoneyError> {
         Ok(())
     }
 
@@ -125,8 +135,30 @@ impl Money for FreeMoney {
         Ok(Msat::ZERO)
     }
 
-    async fn refund(&self, _: RunId, _: &str, _: &str) -> Result<Msat, MoneyError> {
+    async fn refund(&self, _: RunId, _: &str, _: &str) -> Result<Refunded, MoneyError> {
         nobody()
+    }
+
+    async fn pay_refunds(&self, _: RunId) -> Result<bool, MoneyError> {
+        Ok(true)
+    }
+
+    fn refunds(&self, _: RunId) -> Result<Vec<Refunded>, MoneyError> {
+        Ok(Vec::new())
+    }
+
+    async fn joining_fee(
+        &self,
+        _: RunId,
+        _: &RunSpec,
+        _: PublicKey,
+        _: &axum::http::HeaderMap,
+    ) -> Result<Result<PaymentHash, Unpaid>, MoneyError> {
+        nobody()
+    }
+
+    fn book_joining_fee(&self, _: RunId, _: &RunSpec, _: PublicKey) -> Result<(), MoneyError> {
+        Ok(())
     }
 
     async fn pay_validator(&self, _: PublicKey, _: &str) -> Result<Msat, MoneyError> {
@@ -176,14 +208,14 @@ pub(crate) async fn serve(folder: &Path) -> Result<(), Failed> {
     let (watched, handle) = (market.clone(), runtime.clone());
     std::thread::spawn(move || recorder.run(changes, &runtime));
     std::thread::spawn(move || tell(watched, &handle));
-    let office =
-        Arc::new(Office { money: FreeMoney(market.clone()), market, blobs, computer, falsehood: None });
+    let office = Office::new(market.clone(), FreeMoney(market), blobs, computer, None);
     let shared = Shared::new(
         Arc::clone(&office),
-        key.public(),
+        key,
         ("nowhere".to_owned(), "regtest".to_owned()),
         (verifier, log_folder),
         1 << 30,
+        Limits::default(),
     );
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{} 0 {}", listener.local_addr()?, clock());
@@ -191,7 +223,7 @@ pub(crate) async fn serve(folder: &Path) -> Result<(), Failed> {
     tokio::select! {
         () = Arc::clone(&office).run(effects) => {}
         () = office.tick() => {}
-        served = async { axum::serve(listener, router(shared)).await } => served?,
+        () = listen(listener, router(Arc::clone(&shared)), Arc::clone(&shared.guard)) => {}
         _ = stopped => {}
     }
     Ok(())

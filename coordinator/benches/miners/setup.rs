@@ -5,14 +5,14 @@ use std::path::Path;
 
 use watershed_engine::device;
 use watershed_engine::pseudo_gradient::compress;
-use watershed_engine::train::State;
+use watershed_engine::train::{State, Trainer};
 use watershed_protocol::data::{ConsentTier, License, Mixture, Register, Split, WindowSpec};
 use watershed_protocol::market::{
     Assignment, ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec,
     OuterSpec, RewardSpec, RoundsSpec, RunSpec, StepClaim,
 };
-use watershed_protocol::{BasisPoints, Digest, Msat, RoundNumber, SecretKey, ShardSetId};
-use watershed_rounds::{Workbench, checkpoint_digest, sha256};
+use watershed_protocol::{BasisPoints, Digest, Msat, RoundNumber, SecretKey};
+use watershed_rounds::{Workbench, checkpoint_digest, data_spec, sha256};
 use watershed_shards::import::{ImportOptions, import};
 use watershed_shards::library::{Library, Store};
 use watershed_shards::reading::{Mapping, list};
@@ -50,7 +50,7 @@ impl Noise {
 }
 
 /// A library with a small shard set of generated words.
-pub(crate) fn library(folder: &Path) -> Result<(ShardSetId, Mixture), Failed> {
+pub(crate) fn library(folder: &Path) -> Result<DataSpec, Failed> {
     let texts = folder.join("texts");
     std::fs::create_dir_all(&texts)?;
     let mut noise = Noise::new(1);
@@ -86,15 +86,11 @@ pub(crate) fn library(folder: &Path) -> Result<(ShardSetId, Mixture), Failed> {
     for (count, register) in counts.iter_mut().zip(Register::ALL) {
         *count = set.set().tokens(*register, Split::Train);
     }
-    Ok((built.id, Mixture::natural(counts)?))
+    Ok(data_spec(&set, Mixture::natural(counts)?, 32, 1000))
 }
 
 /// A run for so many miners. Stages end when everybody is done, so the deadlines play no part.
-pub(crate) fn spec(
-    miners: u32,
-    rounds: u32,
-    (shards, mixture): (ShardSetId, Mixture),
-) -> Result<RunSpec, Failed> {
+pub(crate) fn spec(miners: u32, rounds: u32, data: DataSpec) -> Result<RunSpec, Failed> {
     let half = BasisPoints::try_from(5000)?;
     Ok(RunSpec {
         title: format!("{miners} simulated miners"),
@@ -113,7 +109,7 @@ pub(crate) fn spec(
             tied_embeddings: true,
             qkv_bias: false,
         },
-        data: DataSpec { shards, mixture, sequence_length: 32, max_epochs: 1000 },
+        data,
         inner: InnerSpec {
             steps: STEPS,
             batch: 2,
@@ -141,7 +137,14 @@ pub(crate) fn spec(
             reveal_seconds: 600,
             verdict_seconds: 600,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 4 },
+        checks: ChecksSpec {
+            replay_steps: 1,
+            chunks: 2,
+            score_sequences: 4,
+            validators: 0,
+            replay_share: BasisPoints::WHOLE,
+            trusted_after: 1,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(1_000_000),
             base: half,
@@ -191,7 +194,7 @@ impl Trained {
         let state = State::fresh(initial.clone());
         let start = Digest(state.digest()?.0);
         let mut steps = Vec::new();
-        let mut told = |_: u32, claim: StepClaim, _: &State| {
+        let mut told = |_: u32, claim: StepClaim, _: &Trainer| {
             steps.push(claim);
             ControlFlow::Continue(())
         };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Subcommand;
 use watershed_commons::client::Client;
@@ -10,7 +11,7 @@ use watershed_protocol::data::{Mixture, Register, Split};
 use watershed_protocol::market::view::RunView;
 use watershed_protocol::market::{Command, CommitteeMember, RunSpec};
 use watershed_protocol::{Envelope, Msat, PublicKey, RunId, ShardSetId};
-use watershed_rounds::Workbench;
+use watershed_rounds::{Workbench, data_spec};
 use watershed_shards::library::Store;
 use watershed_shards::shard::OpenSet;
 
@@ -64,6 +65,42 @@ pub(super) struct NewArgs {
     /// Miners that a round waits for
     #[arg(long, default_value_t = 2)]
     min_miners: u32,
+    /// Most miners in a round: of more, those with the better record, then the cheaper ones
+    #[arg(long, default_value_t = 256)]
+    max_miners: u32,
+    /// Most batches at once that a fast miner is given, for as many times the reward: 1, 2, 4, 8 or 16
+    #[arg(long, default_value_t = 1)]
+    max_size: u32,
+    /// Accepted submissions without which a round makes no step
+    #[arg(long, default_value_t = 1)]
+    min_accepted: u32,
+    /// Seconds until rewards are locked
+    #[arg(long, default_value_t = 120)]
+    lock_seconds: u32,
+    /// Seconds for the inner steps: the slowest miner that you want must do them in this time
+    #[arg(long, default_value_t = 900)]
+    train_seconds: u32,
+    /// Seconds for the uploads
+    #[arg(long, default_value_t = 300)]
+    reveal_seconds: u32,
+    /// Seconds for the verdicts
+    #[arg(long, default_value_t = 600)]
+    verdict_seconds: u32,
+    /// How often a text may be read in the whole run
+    #[arg(long, default_value_t = 100)]
+    max_epochs: u32,
+    /// Highest learning rate
+    #[arg(long, default_value_t = 3e-3)]
+    peak_lr: f32,
+    /// Values sent of every 4096
+    #[arg(long, default_value_t = 512)]
+    top_k: u32,
+    /// What a verdict pays its validator [default: a hundredth of the reward]
+    #[arg(long)]
+    verdict_fee: Option<Msat>,
+    /// Blocks for which a reward can stay locked
+    #[arg(long, default_value_t = 144)]
+    window: u32,
     /// What an assignment pays, such as "1000 sat"
     #[arg(long, default_value = "1000 sat")]
     reward: Msat,
@@ -151,15 +188,21 @@ fn new(home: &Home, args: &NewArgs) -> Outcome {
     let spec = specification(Choices {
         title: args.title.clone(),
         preset: args.preset,
-        set: args.set,
-        mixture,
+        data: data_spec(&set, mixture, args.sequence, args.max_epochs),
         vocabulary: set.set().vocabulary,
         rounds: args.rounds,
         inner_steps: args.inner_steps,
-        sequence_length: args.sequence,
         batch: args.batch,
+        peak_lr: args.peak_lr,
+        top_k: args.top_k,
         min_miners: args.min_miners,
+        max_miners: args.max_miners,
+        max_size: args.max_size,
+        min_accepted: args.min_accepted,
+        seconds: [args.lock_seconds, args.train_seconds, args.reveal_seconds, args.verdict_seconds],
         reward: args.reward,
+        verdict_fee: args.verdict_fee,
+        window: args.window,
         goal: args.goal,
         validators: args.validators.iter().map(|v| member(v)).collect::<Result<_, _>>()?,
         seed: args.seed,
@@ -202,6 +245,12 @@ fn print(home: &Home, view: &RunView) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Milliseconds since 1970: commands are told apart, and put in order, by when they were given.
+fn millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 pub(super) async fn run(home: &Home, command: RunCommand) -> Outcome {
     let steer = async |at: &Where, command: Command| {
         let view = Client::new(&at.coordinator)?.command(&command, &home.key()?).await?;
@@ -225,8 +274,10 @@ pub(super) async fn run(home: &Home, command: RunCommand) -> Outcome {
             }
             Ok(ExitCode::SUCCESS)
         }
-        RunCommand::Pause { run, at } => steer(&at, Command::Pause { run }).await,
-        RunCommand::Resume { run, at } => steer(&at, Command::Resume { run }).await,
-        RunCommand::Cancel { run, reason, at } => steer(&at, Command::Cancel { run, reason }).await,
+        RunCommand::Pause { run, at } => steer(&at, Command::Pause { run, at: millis() }).await,
+        RunCommand::Resume { run, at } => steer(&at, Command::Resume { run, at: millis() }).await,
+        RunCommand::Cancel { run, reason, at } => {
+            steer(&at, Command::Cancel { run, reason, at: millis() }).await
+        }
     }
 }

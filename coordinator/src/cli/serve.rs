@@ -11,13 +11,14 @@ use watershed_engine::device::{self, DeviceChoice};
 use watershed_engine::selftest;
 use watershed_payments::cli::{start, stop_signal};
 use watershed_payments::control;
-use watershed_payments::wallet::Wallet as _;
+use watershed_payments::l402::{Desk, RootSecret, Settings};
 use watershed_payments::wallet::ldk::WalletConfig;
+use watershed_payments::wallet::{AddressClient, Wallet as _};
 use watershed_shards::library::{Store, load_or_create};
 
 use super::{Home, Outcome, wallet_folder};
 use crate::blobs::Blobs;
-use crate::http::{Shared, router};
+use crate::http::{self, Limits, Shared, router};
 use crate::market::Market;
 use crate::office::{Computer, Falsehood, Office, Recorder, TreasuryMoney};
 
@@ -30,7 +31,7 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "WATERSHED_LIBRARY", value_name = "DIR")]
     library: Option<PathBuf>,
     /// Where blobs are: a folder, or s3://BUCKET/PREFIX with AWS_* variables [default: blobs in the coordinator's folder]
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, env = "WATERSHED_BLOBS", value_name = "PLACE")]
     blobs: Option<String>,
     /// The device for outer steps: auto, cpu, gpu or gpu:N
     #[arg(long, default_value = "auto")]
@@ -38,6 +39,16 @@ pub(super) struct ServeArgs {
     /// Largest upload of a miner, in MiB
     #[arg(long, default_value_t = 2048, value_name = "MIB")]
     max_upload: u64,
+    /// Connections at once; each miner and validator keeps one or two, and the system's `ulimit -n` must allow them
+    #[arg(long, default_value_t = 4096, value_name = "N")]
+    max_connections: usize,
+    /// Requests a second of one address, of which ten seconds' worth may come at once; 0 for any number. Addresses of this
+    /// machine have no limit: a proxy here sets its own
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    max_rate: u32,
+    /// Also ask this machine, without TLS, for invoices of Lightning addresses. For tests only
+    #[arg(long)]
+    loopback_addresses: bool,
 }
 
 pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<Falsehood>) -> Outcome {
@@ -71,7 +82,8 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
     std::fs::write(folder.join("log.vkey"), &verifier)?;
     let journal = folder.join("coordinator.sqlite");
     let (market, effects) = Market::open(&journal)?;
-    let recorder = Recorder::open(&log_folder, log_key, &journal)?;
+    let recorder = Recorder::open(&log_folder, log_key.clone(), &journal)?;
+    let recorder = recorder.false_if(falsehood, &log_folder, log_key);
     let changes = market.changes();
     let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || recorder.run(changes, &runtime));
@@ -81,14 +93,30 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
         Some(at) => format!("{node}@{at}"),
         None => return Err("miners must reach this node: make the wallet with --listen HOST:PORT".into()),
     };
-    let office =
-        Arc::new(Office { market, money: TreasuryMoney(treasury.clone()), blobs, computer, falsehood });
+    let addresses = AddressClient::new(args.loopback_addresses)?;
+    let (token_secret, _) =
+        load_or_create(&folder.join("l402.key"), "Secret of the tokens that joining fees buy")?;
+    let desk = Desk::new(
+        Settings::new(format!("watershed/{}", key.public()))?,
+        RootSecret::from_entropy(token_secret.to_bytes()),
+    );
+    let money = TreasuryMoney::new(treasury.clone(), addresses, desk);
+    let office = Office::new(market, money, blobs, computer, falsehood);
+    let connections = args.max_connections;
+    let limits = Limits {
+        connections,
+        // The rest is for messages, uploads and people.
+        waiting: connections / 4 * 3,
+        rate: args.max_rate,
+        ..Limits::default()
+    };
     let shared = Shared::new(
         Arc::clone(&office),
-        key.public(),
+        key,
         (address.clone(), config.network.to_string()),
         (verifier, log_folder),
         args.max_upload << 20,
+        limits,
     );
     eprintln!(
         "coordinator {}\nnode        {address}\npages       http://{}/",
@@ -101,7 +129,7 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
         served = control::serve(&wallet, treasury.clone()) => served.map_err(super::Failed::from),
         () = Arc::clone(&office).run(effects) => Ok(()),
         () = office.tick() => Ok(()),
-        served = async { axum::serve(listener, router(shared)).await } => served.map_err(super::Failed::from),
+        () = http::serve(listener, router(Arc::clone(&shared)), Arc::clone(&shared.guard)) => Ok(()),
         () = stop_signal() => Ok(()),
     };
     eprintln!("stopping");

@@ -1,12 +1,11 @@
 //! A run specification to begin with, and its comments.
 
 use watershed_engine::model::Preset;
-use watershed_protocol::data::Mixture;
 use watershed_protocol::market::{
     ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, OuterSpec, RewardSpec,
     RoundsSpec, RunSpec,
 };
-use watershed_protocol::{BasisPoints, Msat, ShardSetId};
+use watershed_protocol::{BasisPoints, Msat};
 use watershed_rounds::model_spec;
 
 /// What a person has to say of a new run.
@@ -14,15 +13,22 @@ use watershed_rounds::model_spec;
 pub(super) struct Choices {
     pub(super) title: String,
     pub(super) preset: Preset,
-    pub(super) set: ShardSetId,
-    pub(super) mixture: Mixture,
+    pub(super) data: DataSpec,
     pub(super) vocabulary: u32,
     pub(super) rounds: u32,
     pub(super) inner_steps: u32,
-    pub(super) sequence_length: u32,
     pub(super) batch: u32,
+    pub(super) peak_lr: f32,
+    pub(super) top_k: u32,
     pub(super) min_miners: u32,
+    pub(super) max_miners: u32,
+    pub(super) max_size: u32,
+    pub(super) min_accepted: u32,
+    /// Locking, training, revealing, judging.
+    pub(super) seconds: [u32; 4],
     pub(super) reward: Msat,
+    pub(super) verdict_fee: Option<Msat>,
+    pub(super) window: u32,
     pub(super) goal: Msat,
     pub(super) validators: Vec<CommitteeMember>,
     pub(super) seed: u64,
@@ -53,7 +59,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ),
     (
         "[checks]",
-        "# What every validator does with every submission: inner steps it replays, chunks whose compression it does again, and\n# sequences it measures on.",
+        "# What a validator does with a submission: `replay_steps` inner steps in a row, drawn after the commitment, are done again;\n# `chunks` groups of 4096 parameters are compressed again; losses are measured on `score_sequences` of the miner's text and of\n# text that nobody was given. A miner that fakes a share f of its steps is not paid with probability 1-(1-f)^v, v being the\n# validators that check it: `validators` of the committee, drawn anew for every task, or all (0). What a task costs in checks\n# so does not grow with the committee. Of a miner with `trusted_after` submissions accepted and none rejected, a validator\n# replays only `replay_share` of the submissions (basis points; 10000 is all), and opens chunks and measures always: that\n# leaves a cheat that was patient 1-(1-f*share)^v, so lower it only where rewards are small beside a good name.",
     ),
     (
         "[reward]",
@@ -61,7 +67,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ),
     (
         "[funding]",
-        "# What sponsors pledge before the run begins, in millisatoshi; 0 if you pay. Below the goal everything goes back.",
+        "# What sponsors pledge before the run begins, in millisatoshi; 0 if you pay. Below the goal everything goes back.\n# `joining_fee` is what a miner pays once to join, in whole satoshis; it goes into the budget.",
     ),
     (
         "[[committee]]",
@@ -69,29 +75,125 @@ const COMMENTS: &[(&str, &str)] = &[
     ),
 ];
 
+/// What to know of each number, by section and name.
+const FIELDS: &[(&str, &str, &str)] = &[
+    ("", "title", "For people; 200 bytes at most."),
+    ("", "seed", "Decides the initial parameters and which text comes first."),
+    ("[model]", "vocab", "Tokens that the model knows; at least those of the shard set."),
+    ("[model]", "hidden", "Width of the residual stream. Cost grows with its square."),
+    ("[model]", "layers", "Decoder layers, one after another."),
+    ("[model]", "heads", "Query heads; a multiple of `kv_heads`."),
+    ("[model]", "kv_heads", "Key and value heads. Fewer save memory and lose little."),
+    ("[model]", "head_dim", "Width of a head; even."),
+    ("[model]", "ffn", "Width of the feed-forward block; commonly 8/3 of `hidden`."),
+    ("[model]", "max_seq", "Longest sequence the model is made for."),
+    ("[model]", "rope_theta", "Base of the rotary embedding; larger for longer sequences."),
+    ("[model]", "rms_eps", "Added under the root of RMSNorm."),
+    (
+        "[model]",
+        "tied_embeddings",
+        "One matrix for input and output embeddings: fewer parameters, for small models better.",
+    ),
+    ("[model]", "qkv_bias", "Biases of queries, keys and values, as Qwen has them."),
+    ("[data]", "shards", "The tokenised text (`watershed-shards build` prints it)."),
+    ("[data]", "snapshot", "The snapshot it was made from: which deposits are in it, each with its consent."),
+    ("[data]", "tokenizer", "What made tokens of it."),
+    ("[data]", "mixture", "Shares in the order above; a register of 0 is not read."),
+    ("[data]", "sequence_length", "Tokens of a sequence; at most `max_seq`."),
+    (
+        "[data]",
+        "max_epochs",
+        "How often a text may be read in the whole run. Beyond about 4 a model learns texts by heart.",
+    ),
+    (
+        "[inner]",
+        "steps",
+        "Steps between two exchanges. More means less traffic, and models that drift further apart.",
+    ),
+    ("[inner]", "batch", "Sequences of a step. A fast miner has `batch` times up to `rounds.max_size`."),
+    (
+        "[inner]",
+        "precision",
+        "Bits of the left and right operands, 8 to 16. 12 and 12 learn like floats; 8 is faster and learns worse.",
+    ),
+    ("[inner]", "carried", "False begins every round with moments of zero."),
+    ("[inner]", "peak_lr", "Highest learning rate. Small models bear 3e-3, large ones need less."),
+    ("[inner]", "warmup_steps", "Steps in which the rate rises to its peak, over the whole run."),
+    ("[inner]", "floor", "The rate falls as a cosine to this share of the peak at the last step."),
+    ("[inner]", "beta1", "Decay of the first moment: how many steps the direction remembers."),
+    ("[inner]", "beta2", "Decay of the second moment: how many steps the scale remembers."),
+    ("[inner]", "eps", "Added to the root of the second moment."),
+    ("[inner]", "weight_decay", "Decoupled; matrices only."),
+    ("[inner]", "clip", "Gradients of a larger norm are scaled down to it."),
+    (
+        "[compression]",
+        "top_k",
+        "Of 4096. 512 is about 1/40 of the bytes of all values; 64 learns slower and costs less to send.",
+    ),
+    (
+        "[compression]",
+        "error_decay",
+        "What is left of the unsent rest after a round. 1 forgets nothing and can run away.",
+    ),
+    ("[outer]", "rate", "1 applies the average as it is."),
+    ("[outer]", "momentum", "Nesterov momentum; 0 keeps no velocity. Values near 0.9 want a smaller `rate`."),
+    (
+        "[rounds]",
+        "count",
+        "Rounds in all; the learning rate's schedule ends with the last. Pledges that do not pay them all end the run sooner.",
+    ),
+    ("[rounds]", "min_miners", "Fewest miners that a round is begun with."),
+    (
+        "[rounds]",
+        "max_miners",
+        "Most miners of a round. Of more, those with the better record come first, then the cheaper ones.",
+    ),
+    ("[rounds]", "max_size", "1, 2, 4, 8 or 16. What a miner gets is bounded by what it delivered before."),
+    ("[rounds]", "min_accepted", "With fewer accepted submissions the checkpoint stays as it is."),
+    ("[rounds]", "lock_seconds", "For offers, channels and locked rewards."),
+    ("[rounds]", "train_seconds", "For the inner steps. Only miners that are fast enough are asked."),
+    ("[rounds]", "reveal_seconds", "For the uploads."),
+    ("[rounds]", "verdict_seconds", "For openings, checks, scores and verdicts."),
+    ("[reward]", "per_assignment", "The most that an assignment of one batch size pays."),
+    ("[reward]", "base", "What correct work earns whatever its score."),
+    ("[reward]", "full_at", "Share of the round's median score from which on everything is paid."),
+    (
+        "[reward]",
+        "tiers",
+        "Parts of each validator's part, each twice the one before: 4 pay in steps of 1/15.",
+    ),
+    (
+        "[reward]",
+        "window",
+        "At 10 minutes each, at least twice the four stages together; a lock that is not released comes back after it.",
+    ),
+    ("[reward]", "verdict_fee", "What a validator gets for a verdict, whatever it says."),
+    ("[funding]", "goal", "At least what a round of `min_miners` costs, verdicts included."),
+    ("[funding]", "window", "Blocks for which a pledge waits for the others."),
+    ("[funding]", "joining_fee", "0 in this version."),
+    ("[[committee]]", "key", "`watershed-validator init` prints it."),
+    ("[[committee]]", "url", "Miners ask here when the coordinator is silent."),
+];
+
 /// The specification.
 pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
     let bp = |n: u16| BasisPoints::try_from(n).map_err(|e| e.to_string());
     let mut model = model_spec(&c.preset.config());
-    model.max_seq = model.max_seq.max(c.sequence_length);
+    model.max_seq = model.max_seq.max(c.data.sequence_length);
     model.vocab = model.vocab.max(c.vocabulary);
+    let [lock_seconds, train_seconds, reveal_seconds, verdict_seconds] = c.seconds;
     let total = c.rounds.saturating_mul(c.inner_steps);
     let spec = RunSpec {
         title: c.title,
         seed: c.seed,
         model,
-        data: DataSpec {
-            shards: c.set,
-            mixture: c.mixture,
-            sequence_length: c.sequence_length,
-            max_epochs: 100,
-        },
+        data: c.data,
         inner: InnerSpec {
             steps: c.inner_steps,
             batch: c.batch,
             precision: (12, 12),
             carried: true,
-            peak_lr: 3e-3,
+            peak_lr: c.peak_lr,
             warmup_steps: (total / 20).clamp(1, 100),
             floor: 0.1,
             beta1: 0.9,
@@ -100,31 +202,34 @@ pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
             weight_decay: 0.1,
             clip: 1.0,
         },
-        compression: CompressionSpec { top_k: 512, error_decay: 0.95 },
+        compression: CompressionSpec { top_k: c.top_k, error_decay: 0.95 },
         outer: OuterSpec { rate: 1.0, momentum: 0.0 },
         rounds: RoundsSpec {
             count: c.rounds,
             min_miners: c.min_miners,
-            max_miners: 256,
-            max_size: 1,
-            min_accepted: 1,
-            lock_seconds: 120,
-            train_seconds: 900,
-            reveal_seconds: 300,
-            verdict_seconds: 600,
+            max_miners: c.max_miners,
+            max_size: c.max_size,
+            min_accepted: c.min_accepted,
+            lock_seconds,
+            train_seconds,
+            reveal_seconds,
+            verdict_seconds,
         },
         checks: ChecksSpec {
             replay_steps: 1,
-            chunks: 2,
+            chunks: 16,
             score_sequences: (c.batch * c.inner_steps).clamp(1, 4),
+            validators: 0,
+            replay_share: BasisPoints::WHOLE,
+            trusted_after: 20,
         },
         reward: RewardSpec {
             per_assignment: c.reward,
             base: bp(5000)?,
             full_at: bp(5000)?,
             tiers: 4,
-            window: 144,
-            verdict_fee: Msat::new(c.reward.msat() / 100),
+            window: c.window,
+            verdict_fee: c.verdict_fee.unwrap_or(Msat::new(c.reward.msat() / 100)),
         },
         funding: FundingSpec { goal: c.goal, window: 144, joining_fee: Msat::ZERO },
         committee: c.validators,
@@ -137,17 +242,100 @@ pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
 pub(super) fn file(spec: &RunSpec) -> Result<String, super::Failed> {
     let mut text =
         String::from("# A run of Watershed. `watershed-coordinator run open FILE` signs and opens it.\n\n");
-    let mut said = Vec::new();
+    let (mut section, mut said) = (String::new(), Vec::new());
     for line in toml::to_string(spec)?.lines() {
-        if let Some((section, comment)) = COMMENTS.iter().find(|(section, _)| *section == line)
-            && !said.contains(section)
+        if line.starts_with('[') {
+            section = line.to_owned();
+        }
+        if let Some((name, comment)) = COMMENTS.iter().find(|(name, _)| *name == line)
+            && !said.contains(&(*name, ""))
         {
-            said.push(section);
+            said.push((name, ""));
             text.push_str(comment);
             text.push('\n');
+        }
+        let field = line.split(" = ").next().unwrap_or_default();
+        if let Some((of, name, comment)) =
+            FIELDS.iter().find(|(of, name, _)| *of == section && *name == field)
+            && !said.contains(&(*of, *name))
+        {
+            said.push((of, name));
+            text.push_str(&format!("# {comment}\n"));
         }
         text.push_str(line);
         text.push('\n');
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use watershed_protocol::{SecretKey, ShardSetId, SnapshotId, TokenizerId};
+
+    use super::*;
+
+    fn choices() -> Choices {
+        let key = |n| SecretKey::from_entropy([n; 32]).unwrap().public();
+        let member = |n| CommitteeMember { key: key(n), url: Some("http://127.0.0.1:7800".to_owned()) };
+        Choices {
+            title: "a title".to_owned(),
+            preset: Preset::Nano,
+            data: DataSpec {
+                shards: ShardSetId::of(b"1"),
+                snapshot: SnapshotId::of(b"2"),
+                tokenizer: TokenizerId::of(b"3"),
+                mixture: "narrative=10000".parse().unwrap(),
+                sequence_length: 128,
+                max_epochs: 100,
+            },
+            vocabulary: 256,
+            rounds: 40,
+            inner_steps: 60,
+            batch: 8,
+            peak_lr: 3e-3,
+            top_k: 512,
+            min_miners: 2,
+            max_miners: 256,
+            max_size: 1,
+            min_accepted: 1,
+            seconds: [120, 900, 300, 600],
+            reward: Msat::new(1_000_000),
+            verdict_fee: None,
+            window: 144,
+            goal: Msat::ZERO,
+            validators: vec![member(1), member(2)],
+            seed: 0,
+        }
+    }
+
+    #[test]
+    fn every_number_is_explained_and_the_file_is_the_specification() {
+        let spec = specification(choices()).unwrap();
+        let text = file(&spec).unwrap();
+        assert_eq!(toml::from_str::<RunSpec>(&text).unwrap(), spec);
+        let lines: Vec<&str> = text.lines().collect();
+        let (mut section, mut committee, mut explained) = ("", 0, 0);
+        for (before, line) in lines.iter().zip(&lines[1..]) {
+            if line.starts_with('[') {
+                section = line;
+                committee += usize::from(section == "[[committee]]");
+            }
+            // The policy has a comment of its own; a second member is like the first.
+            if line.contains(" = ") && section != "[checks]" && committee < 2 {
+                assert!(before.starts_with("# "), "{line:?} is not explained");
+                explained += 1;
+            }
+        }
+        assert_eq!(explained, FIELDS.len(), "something is explained that is not there");
+        assert!(lines.iter().all(|l| l.len() <= 140), "a line is too long to be read");
+    }
+
+    #[test]
+    fn a_reward_outlives_its_round() {
+        let with = |seconds, window| specification(Choices { seconds, window, ..choices() });
+        assert!(with([120, 900, 300, 600], 7).is_ok());
+        let refused = with([120, 900, 300, 600], 6).unwrap_err().to_string();
+        assert!(refused.contains("reward.window"), "{refused}");
+        assert!(with([600, 86_400, 600, 600], 144).is_err());
+    }
 }

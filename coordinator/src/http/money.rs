@@ -10,7 +10,7 @@ use fast_qr::convert::svg::SvgBuilder;
 use fast_qr::qr::QRBuilder;
 use serde::Deserialize;
 use watershed_protocol::market::PayoutRequest;
-use watershed_protocol::market::view::{PledgeView, Signed};
+use watershed_protocol::market::view::{PledgeMade, PledgeView, Signed};
 use watershed_protocol::{Msat, RunId};
 
 use super::Shared;
@@ -19,7 +19,7 @@ use crate::machine::Phase;
 use crate::office::Money;
 
 fn run_id(text: &str) -> Result<RunId, Refuse> {
-    text.parse().map_err(|e| Refuse::bad("bad-id", format!("the run: {e}")))
+    text.parse().map_err(|e| Refuse::of("bad-id", format!("the run: {e}")))
 }
 
 #[derive(Deserialize)]
@@ -27,21 +27,23 @@ fn run_id(text: &str) -> Result<RunId, Refuse> {
 pub(super) struct Pledge {
     sponsor: String,
     amount_sat: u64,
+    refund_to: Option<String>,
 }
 
 pub(super) async fn pledge<M: Money>(
     State(shared): State<Arc<Shared<M>>>,
     Path(run): Path<String>,
     Json(pledge): Json<Pledge>,
-) -> Answer<PledgeView> {
+) -> Answer<PledgeMade> {
     let run = run_id(&run)?;
     let funding = shared.office.market.with(run, |r| r.phase == Phase::Funding)?;
     if !funding {
-        return Err(Refuse::bad("wrong-phase", "this run takes no pledges now"));
+        return Err(Refuse::of("wrong-phase", "this run takes no pledges now"));
     }
     let amount = Msat::from_sat(pledge.amount_sat).filter(|a| *a > Msat::ZERO);
-    let amount = amount.ok_or_else(|| Refuse::bad("out-of-range", "the amount"))?;
-    json(shared.office.money.pledge(run, &pledge.sponsor, amount).await?)
+    let amount = amount.ok_or_else(|| Refuse::of("out-of-range", "the amount"))?;
+    let refund_to = pledge.refund_to.as_deref().map(str::trim).filter(|to| !to.is_empty());
+    json(shared.office.money.pledge(run, &pledge.sponsor, amount, refund_to).await?)
 }
 
 pub(super) async fn state<M: Money>(
@@ -59,7 +61,7 @@ pub(super) async fn qr<M: Money>(
     let pledge = shared.office.money.pledge_state(run_id(&run)?, &hash)?;
     // In capitals a QR code needs fewer modules.
     let code = QRBuilder::new(format!("LIGHTNING:{}", pledge.invoice.to_uppercase())).build();
-    let code = code.map_err(|_| Refuse::bad("too-long", "the invoice is too long for a QR code"))?;
+    let code = code.map_err(|_| Refuse::of("too-long", "the invoice is too long for a QR code"))?;
     let svg = SvgBuilder::default().to_str(&code);
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response())
 }
@@ -75,8 +77,8 @@ pub(super) async fn raised<M: Money>(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Refund {
-    preimage: String,
-    invoice: String,
+    claim: String,
+    to: String,
 }
 
 pub(super) async fn refund<M: Money>(
@@ -85,8 +87,11 @@ pub(super) async fn refund<M: Money>(
     Json(refund): Json<Refund>,
 ) -> Answer<serde_json::Value> {
     let run = run_id(&run)?;
-    let paid = shared.office.money.refund(run, &refund.preimage, &refund.invoice).await?;
-    json(serde_json::json!({ "paid": paid }))
+    let paid = shared.office.money.refund(run, refund.claim.trim(), refund.to.trim()).await;
+    // Also what was paid while the answer was about something else.
+    shared.office.note_refunds(run).await?;
+    let paid = paid?;
+    json(serde_json::json!({ "paid": paid.amount, "payment": paid.payment }))
 }
 
 pub(super) async fn payout<M: Money>(

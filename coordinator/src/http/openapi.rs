@@ -1,106 +1,107 @@
-//! The API's description.
+//! The API's description, made of the table of its operations.
 
 use axum::Json;
-use utoipa::openapi::path::{
-    HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, PathsBuilder,
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, Paths};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::{
+    Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder,
 };
-use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, Required, ResponseBuilder};
 
-/// Method, path, what it does.
-const ROUTES: &[(HttpMethod, &str, &str)] = &[
-    (
-        HttpMethod::Get,
-        "/v1/info",
-        "Who this coordinator is: key, Lightning node, network, verifier of its log",
-    ),
-    (HttpMethod::Get, "/v1/runs", "All runs"),
-    (
-        HttpMethod::Get,
-        "/v1/runs/{run}",
-        "A run: where it stands, its sums, checkpoints and signed specification",
-    ),
-    (
-        HttpMethod::Get,
-        "/v1/runs/{run}/works",
-        "The round under way with all its tasks; `after=VERSION` waits for news",
-    ),
-    (
-        HttpMethod::Get,
-        "/v1/runs/{run}/works/{assignment}",
-        "One task with commitments, reveals, openings and verdicts",
-    ),
-    (
-        HttpMethod::Get,
-        "/v1/runs/{run}/miners/{miner}",
-        "What concerns one miner; `after=VERSION` waits for news",
-    ),
-    (HttpMethod::Get, "/v1/runs/{run}/files", "Files of the shard set, which are among the blobs"),
-    (HttpMethod::Get, "/v1/runs/{run}/events", "The round under way as server-sent events"),
-    (
-        HttpMethod::Post,
-        "/v1/runs/{run}/messages",
-        "A signed message of a miner or validator: {\"envelope\": base64}",
-    ),
-    (HttpMethod::Post, "/v1/commands", "A command signed with the coordinator's key: {\"envelope\": base64}"),
-    (HttpMethod::Get, "/v1/runs/{run}/pledges", "What is pledged so far, and the goal"),
-    (
-        HttpMethod::Post,
-        "/v1/runs/{run}/pledges",
-        "An invoice for a pledge: {\"sponsor\": name, \"amount_sat\": number}",
-    ),
-    (HttpMethod::Get, "/v1/runs/{run}/pledges/{hash}", "How a pledge stands"),
-    (HttpMethod::Get, "/v1/runs/{run}/pledges/{hash}/qr", "The pledge's invoice as a QR code (SVG)"),
-    (
-        HttpMethod::Post,
-        "/v1/runs/{run}/refunds",
-        "A pledge's part of what was not spent: {\"preimage\": hex, \"invoice\": BOLT 11}",
-    ),
-    (HttpMethod::Post, "/v1/payouts", "A validator's fees: {\"envelope\": base64} of a signed invoice"),
-    (HttpMethod::Get, "/v1/blobs/{sha256}", "A blob; ranges are possible"),
-    (HttpMethod::Put, "/v1/blobs/{sha256}", "Uploads a blob that the header `watershed-upload` announces"),
-    (HttpMethod::Get, "/log/{path}", "The public log, as C2SP tlog-tiles has it: `checkpoint`, `tile/...`"),
-    (HttpMethod::Get, "/metrics", "Numbers for Prometheus"),
-    (HttpMethod::Get, "/healthz", "Whether it answers"),
-];
+use super::codes::{self, CODES};
+use super::routes::{About, Gives, Operation, operations};
+use super::schema;
+use crate::office::Money;
 
-fn describe() -> OpenApi {
-    let mut paths = PathsBuilder::new();
-    for (method, path, summary) in ROUTES {
-        let refused = "Refused: {\"code\": for programs, never changes, \"message\": for people}";
-        let mut operation = OperationBuilder::new()
-            .summary(Some(*summary))
-            .response("200", ResponseBuilder::new().description("What was asked for").build())
-            .response("default", ResponseBuilder::new().description(refused).build());
-        for name in path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}')) {
-            operation = operation.parameter(
-                ParameterBuilder::new()
-                    .name(name)
-                    .parameter_in(ParameterIn::Path)
-                    .required(Required::True)
-                    .build(),
-            );
+fn text() -> RefOr<Schema> {
+    RefOr::T(Schema::Object(ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).build()))
+}
+
+fn named(schema: &str) -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(schema))
+}
+
+fn content(schema: RefOr<Schema>) -> Content {
+    Content::new(Some(schema))
+}
+
+fn given(gives: Gives) -> (&'static str, RefOr<Schema>) {
+    match gives {
+        Gives::One(schema) => ("application/json", named(schema)),
+        Gives::List(schema) => {
+            ("application/json", RefOr::T(Schema::Array(ArrayBuilder::new().items(named(schema)).build())))
         }
-        paths = paths.path(*path, PathItem::new(method.clone(), operation.build()));
+        Gives::Events(schema) => ("text/event-stream", named(schema)),
+        Gives::Raw(kind) => (kind, text()),
+    }
+}
+
+fn parameter(name: &str, place: ParameterIn, required: bool, meaning: Option<&str>) -> Parameter {
+    let required = if required { Required::True } else { Required::False };
+    let builder = ParameterBuilder::new().name(name).parameter_in(place).required(required);
+    builder.description(meaning).schema(Some(text())).build()
+}
+
+fn refusal(codes: &[(&str, &str)]) -> Response {
+    let said: Vec<String> = codes.iter().map(|(code, meaning)| format!("`{code}`: {meaning}")).collect();
+    ResponseBuilder::new()
+        .description(said.join("; "))
+        .content("application/json", content(named("Refused")))
+        .build()
+}
+
+fn operation(about: &About) -> OperationBuilder {
+    let (kind, schema) = given(about.gives);
+    let good =
+        ResponseBuilder::new().description("What was asked for").content(kind, content(schema)).build();
+    let mut operation = OperationBuilder::new()
+        .operation_id(Some(about.id))
+        .summary(Some(about.summary))
+        .response("200", good);
+    for (status, meaning) in &about.also {
+        operation = operation.response(status.to_string(), Response::new(*meaning));
+    }
+    let mut statuses: Vec<u16> = about.codes.iter().map(|code| codes::status(code).as_u16()).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    for status in statuses {
+        let of = CODES.iter().filter(|(code, s, _)| *s == status && about.codes.contains(code));
+        let of: Vec<(&str, &str)> = of.map(|(code, _, meaning)| (*code, *meaning)).collect();
+        operation = operation.response(status.to_string(), refusal(&of));
+    }
+    for name in about.path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}')) {
+        let name = name.trim_start_matches('*');
+        operation = operation.parameter(parameter(name, ParameterIn::Path, true, None));
+    }
+    for (name, meaning) in &about.queries {
+        operation = operation.parameter(parameter(name, ParameterIn::Query, false, Some(meaning)));
+    }
+    for (name, meaning, required) in &about.headers {
+        operation = operation.parameter(parameter(name, ParameterIn::Header, *required, Some(meaning)));
+    }
+    let body = match (about.takes, about.uploads) {
+        (Some(schema), _) => Some(("application/json", named(schema))),
+        (None, true) => Some(("application/octet-stream", text())),
+        (None, false) => None,
+    };
+    let body = body.map(|(kind, schema)| {
+        RequestBodyBuilder::new().required(Some(Required::True)).content(kind, content(schema)).build()
+    });
+    operation.request_body(body)
+}
+
+/// The whole document.
+pub(super) fn describe<M: Money>() -> OpenApi {
+    let mut paths = Paths::new();
+    for Operation { about, .. } in operations::<M>() {
+        // In OpenAPI a path has no wildcards.
+        let path = about.path.replace("{*", "{");
+        paths.add_path_operation(path, vec![about.method.clone()], operation(&about).build());
     }
     let info = InfoBuilder::new().title("Watershed coordinator").version(env!("CARGO_PKG_VERSION")).build();
-    OpenApiBuilder::new().info(info).paths(paths.build()).build()
+    OpenApiBuilder::new().info(info).paths(paths).components(Some(schema::components())).build()
 }
 
-pub(super) async fn document() -> Json<OpenApi> {
-    Json(describe())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_route_is_described() {
-        let document = serde_json::to_value(describe()).unwrap();
-        for (_, path, _) in ROUTES {
-            assert!(document["paths"][path].is_object(), "{path}");
-        }
-        assert!(document["paths"]["/v1/runs/{run}/pledges"]["post"].is_object());
-        assert!(document["paths"]["/v1/runs/{run}/pledges"]["get"].is_object());
-    }
+pub(super) async fn document<M: Money>() -> Json<OpenApi> {
+    Json(describe::<M>())
 }

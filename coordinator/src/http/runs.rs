@@ -6,27 +6,29 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::sse::{Event as Sse, KeepAlive};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use watershed_commons::client::to_text;
 use watershed_protocol::market::view::{
-    FileView, InfoView, MinerView, RoundWorkView, RunView, Signed, WorkView,
+    FileView, InfoView, MinerView, RoundWorkView, RunView, Signed, TakenView, WorkView,
 };
-use watershed_protocol::market::{Command, Message, RunSpec};
-use watershed_protocol::{AssignmentId, PublicKey, RunId};
+use watershed_protocol::market::{Command, Message, Present, Promise, Reveal, RunSpec};
+use watershed_protocol::{AssignmentId, Envelope, PublicKey, RunId};
 
 use super::answer::{Answer, Refuse, json, open};
-use super::{Shared, views};
+use super::{Shared, fee, views};
 use crate::machine::{Event, Run, WorkStage};
-use crate::market::now;
+use crate::market::{FRESH, now};
 use crate::office::{Falsehood, Money};
 
 /// How long an answer waits for news.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Between two events of a stream: each tells of all tasks.
+/// Between two events of a stream.
 const PAUSE: Duration = Duration::from_millis(200);
 
 type Here<M> = State<Arc<Shared<M>>>;
@@ -37,7 +39,7 @@ pub(super) struct After {
 }
 
 fn run_id(text: &str) -> Result<RunId, Refuse> {
-    text.parse().map_err(|e| Refuse::bad("bad-id", format!("the run: {e}")))
+    text.parse().map_err(|e| Refuse::of("bad-id", format!("the run: {e}")))
 }
 
 pub(super) async fn info<M: Money>(State(shared): Here<M>) -> Answer<InfoView> {
@@ -67,16 +69,19 @@ async fn news<M: Money>(
     known: Option<u64>,
     version: impl Fn(&Run) -> u64,
 ) -> Result<(), Refuse> {
+    changes.mark_unchanged();
+    if Some(shared.office.market.with(run, &version)?) != known {
+        return Ok(());
+    }
+    let _waits = shared.guard.waiting()?;
     let waiting = async {
-        loop {
+        while changes.changed().await.is_ok() {
             changes.mark_unchanged();
             if Some(shared.office.market.with(run, &version)?) != known {
-                return Ok(());
-            }
-            if changes.changed().await.is_err() {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     };
     tokio::time::timeout(WAIT, waiting).await.unwrap_or(Ok(()))
 }
@@ -97,27 +102,67 @@ pub(super) async fn work<M: Money>(
 ) -> Answer<WorkView> {
     let run = run_id(&run)?;
     let id: AssignmentId =
-        assignment.parse().map_err(|e| Refuse::bad("bad-id", format!("the assignment: {e}")))?;
-    let found = shared.office.market.with(run, |r| r.works.get(&id).map(|w| views::work(id, w)))?;
+        assignment.parse().map_err(|e| Refuse::of("bad-id", format!("the assignment: {e}")))?;
+    let found = shared.office.market.with(run, |r| r.works.get(&id).map(|w| views::work(r, id, w)))?;
     found.map(Json).ok_or_else(|| {
         Refuse::missing(format!("there is no assignment {id} in this run, or it is long over"))
     })
+}
+
+/// When the miner itself says that it is there, if it does.
+fn present(headers: &HeaderMap, run: RunId, key: PublicKey) -> Result<Option<u64>, Refuse> {
+    let Some(said) = headers.get("watershed-present").and_then(|h| h.to_str().ok()) else { return Ok(None) };
+    let (present, _) = open::<Present>(&Signed { envelope: said.to_owned() })?;
+    let Present { run: of, at } = *present.value();
+    if present.signer() != key || of != run {
+        return Err(Refuse::of("bad-signature", "only a miner itself says that it is there"));
+    }
+    if now().abs_diff(at / 1000) > FRESH {
+        return Err(Refuse::of(
+            "stale-presence",
+            "this machine's clock and the coordinator's differ too much",
+        ));
+    }
+    Ok(Some(at))
+}
+
+/// What was shown of a task, with the digests of all steps.
+pub(super) async fn reveal<M: Money>(
+    State(shared): Here<M>,
+    Path((run, assignment)): Path<(String, String)>,
+) -> Answer<Reveal> {
+    let run = run_id(&run)?;
+    let id: AssignmentId =
+        assignment.parse().map_err(|e| Refuse::of("bad-id", format!("the assignment: {e}")))?;
+    let found = shared.office.market.with(run, |r| r.works.get(&id).and_then(|w| w.reveal.clone()))?;
+    found.map(Json).ok_or_else(|| Refuse::missing(format!("nothing was shown of assignment {id}")))
 }
 
 pub(super) async fn miner<M: Money>(
     State(shared): Here<M>,
     Path((run, miner)): Path<(String, String)>,
     Query(after): Query<After>,
+    headers: HeaderMap,
 ) -> Answer<MinerView> {
     let run = run_id(&run)?;
-    let key: PublicKey = miner.parse().map_err(|e| Refuse::bad("bad-id", format!("the miner: {e}")))?;
+    let key: PublicKey = miner.parse().map_err(|e| Refuse::of("bad-id", format!("the miner: {e}")))?;
     let market = &shared.office.market;
     let joined = market.with(run, |r| r.miners.contains_key(&key))?;
-    let changes = if joined { market.saw(run, key) } else { market.changes() };
+    let present = present(&headers, run, key)?.filter(|_| joined);
+    // Whoever looks at somebody else's part does not make it look alive.
+    let own = present.and_then(|at| market.present(run, key, at));
+    let changes = own.unwrap_or_else(|| market.changes());
     news(&shared, run, changes, after.after, |r| views::miner_version(r, &key)).await?;
     let mut view = shared.office.market.with(run, |r| views::miner(r, &key))?;
-    if shared.office.falsehood == Some(Falsehood::WithholdSecrets) {
-        view.works.iter_mut().for_each(|w| w.verdicts.clear());
+    match shared.office.falsehood {
+        Some(Falsehood::WithholdSecrets) => view.works.iter_mut().for_each(|w| w.verdicts.clear()),
+        Some(Falsehood::EarlyJudged) => {
+            for work in view.works.iter_mut().filter(|w| w.stage == "revealed") {
+                work.verdicts.clear();
+                work.judged = true;
+            }
+        }
+        _ => {}
     }
     json(view)
 }
@@ -135,12 +180,12 @@ pub(super) async fn files<M: Money>(
 async fn check_uploads<M: Money>(shared: &Shared<M>, message: &Message) -> Result<(), Refuse> {
     let needed = match message {
         Message::Reveal(reveal) => vec![reveal.blob],
-        Message::Opened(opened) => vec![opened.state, opened.chunks],
+        Message::Opened(opened) => opened.state.into_iter().chain([opened.chunks]).collect(),
         _ => Vec::new(),
     };
     for sha256 in needed {
         if shared.office.blobs.length(sha256).await?.is_none() {
-            return Err(Refuse::bad("upload-first", format!("upload the blob {sha256} first")));
+            return Err(Refuse::of("upload-first", format!("upload the blob {sha256} first")));
         }
     }
     Ok(())
@@ -149,16 +194,17 @@ async fn check_uploads<M: Money>(shared: &Shared<M>, message: &Message) -> Resul
 pub(super) async fn message<M: Money>(
     State(shared): Here<M>,
     Path(run): Path<String>,
+    headers: HeaderMap,
     Json(signed): Json<Signed>,
-) -> Answer<serde_json::Value> {
+) -> Result<Response, Refuse> {
     let run = run_id(&run)?;
     let (message, envelope) = open::<Message>(&signed)?;
     match message.value() {
         Message::Join(join) if join.run != run => {
-            return Err(Refuse::bad("other-run", "the message is for another run"));
+            return Err(Refuse::of("other-run", "the message is for another run"));
         }
         Message::Leave { run: of } if *of != run => {
-            return Err(Refuse::bad("other-run", "the message is for another run"));
+            return Err(Refuse::of("other-run", "the message is for another run"));
         }
         Message::Receipts { assignment, receipts } => {
             check_receipts(&shared, run, *assignment, receipts)?;
@@ -167,11 +213,20 @@ pub(super) async fn message<M: Money>(
     }
     check_uploads(&shared, message.value()).await?;
     let signer = message.signer();
-    if matches!(message.value(), Message::Join(_)) {
+    let joins = matches!(message.value(), Message::Join(_));
+    if joins && let Some(unpaid) = fee::ask(&shared, run, signer, &headers).await? {
+        return Ok(unpaid);
+    }
+    // Whoever is told that it was taken can prove it, should it not be in the record.
+    let kept = matches!(message.value(), Message::Commit(_) | Message::Reveal(_));
+    let promise = kept.then(|| Promise { run, signer, message: message.digest(), at: now() });
+    shared.office.market.said(run, signer, message.into_value(), envelope).await?;
+    if joins {
         shared.office.market.saw(run, signer);
     }
-    shared.office.market.said(run, signer, message.into_value(), envelope).await?;
-    json(serde_json::json!({}))
+    let promise = promise.map(|p| Envelope::sign(&p, &shared.secret).and_then(|e| to_text(&e))).transpose();
+    let promise = promise.map_err(|e| Refuse::of("unavailable", e))?;
+    Ok(Json(TakenView { promise }).into_response())
 }
 
 /// Receipts go into the record for ever: they must be the miner's node's, and for this task's lots; and the task must be
@@ -191,11 +246,11 @@ fn check_receipts<M: Money>(
     let node = node.and_then(|n| PublicKey::from_bytes(n.id.x_only_public_key().0.serialize()).ok());
     for receipt in receipts {
         let receipt =
-            receipt.open::<watershed_protocol::Receipt>().map_err(|e| Refuse::bad("bad-signature", e))?;
+            receipt.open::<watershed_protocol::Receipt>().map_err(|e| Refuse::of("bad-signature", e))?;
         let value = receipt.value();
         let of_lot = lots.iter().any(|l| l.hash == value.payment_hash && value.amount >= l.amount);
         if Some(receipt.signer()) != node || value.subject != id.subject() || !of_lot {
-            return Err(Refuse::bad(
+            return Err(Refuse::of(
                 "bad-receipt",
                 "a receipt is not the miner's node's for a lot of this assignment",
             ));
@@ -204,56 +259,84 @@ fn check_receipts<M: Money>(
     Ok(())
 }
 
+/// A command that was held back is not taken later. The run itself takes none that is older than another.
+fn fresh(at: u64) -> Result<u64, Refuse> {
+    if now().abs_diff(at / 1000) <= FRESH {
+        return Ok(at);
+    }
+    Err(Refuse::of("stale-command", "the command was not given just now; are both clocks right?"))
+}
+
 pub(super) async fn command<M: Money>(State(shared): Here<M>, Json(signed): Json<Signed>) -> Answer<RunView> {
     let (command, _) = open::<Command>(&signed)?;
     if command.signer() != shared.key {
         let message = "commands are signed with the coordinator's own key";
-        return Err(Refuse::new(axum::http::StatusCode::FORBIDDEN, "not-allowed", message));
+        return Err(Refuse::of("not-allowed", message));
     }
     let (run, event) = match command.into_value() {
         Command::Open { spec } => {
-            let opened = spec.open::<RunSpec>().map_err(|e| Refuse::bad("bad-specification", e))?;
+            let opened = spec.open::<RunSpec>().map_err(|e| Refuse::of("bad-specification", e))?;
             if opened.signer() != shared.key {
-                return Err(Refuse::bad("bad-specification", "the specification is signed by somebody else"));
+                return Err(Refuse::of("bad-specification", "the specification is signed by somebody else"));
             }
             let value = opened.value();
-            value.check().map_err(|e| Refuse::bad("bad-specification", e))?;
-            let run = value.id().map_err(|e| Refuse::bad("bad-specification", e))?;
+            value.check().map_err(|e| Refuse::of("bad-specification", e))?;
+            let run = value.id().map_err(|e| Refuse::of("bad-specification", e))?;
             shared.office.computer.check(run, value).await?;
             (run, Event::Open { spec })
         }
-        Command::Pause { run } => (run, Event::Pause),
-        Command::Resume { run } => (run, Event::Resume),
-        Command::Cancel { run, reason } => {
-            (run, Event::Cancel { reason: reason.chars().take(200).collect() })
+        Command::Pause { run, at } => (run, Event::Pause { at: fresh(at)? }),
+        Command::Resume { run, at } => (run, Event::Resume { at: fresh(at)? }),
+        Command::Cancel { run, reason, at } => {
+            (run, Event::Cancel { reason: reason.chars().take(200).collect(), at: fresh(at)? })
         }
     };
     shared.office.market.happened(run, event).await?;
     json(shared.office.market.with(run, views::view)?)
 }
 
-/// Everything that changes about a run, as server-sent events.
+/// The version that a reader of the stream saw last.
+fn last_seen(headers: &HeaderMap) -> Option<u64> {
+    headers.get("last-event-id")?.to_str().ok()?.trim().parse().ok()
+}
+
+/// What changes about a run, as server-sent events: where it stands and how much there is of everything. Whoever was cut off
+/// and says which event came last is told nothing again.
 pub(super) async fn events<M: Money>(
     State(shared): Here<M>,
     Path(run): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Refuse> {
     let run = run_id(&run)?;
     shared.office.market.with(run, |_| ())?;
-    let changes = shared.office.market.changes();
-    let next = move |(shared, mut changes, known): (Arc<Shared<M>>, watch::Receiver<u64>, u64)| async move {
-        if known != 0 {
+    let permit = shared.guard.streaming()?;
+    let (changes, known) = (shared.office.market.changes(), last_seen(&headers));
+    // The permit goes with the stream: it is given back when the reader leaves.
+    let state = (shared, changes, known, false, permit);
+    let next = move |(shared, mut changes, known, paced, permit): (
+        Arc<Shared<M>>,
+        watch::Receiver<u64>,
+        Option<u64>,
+        bool,
+        OwnedSemaphorePermit,
+    )| async move {
+        if paced {
             tokio::time::sleep(PAUSE).await;
         }
         loop {
             changes.mark_unchanged();
-            let state = shared.office.market.with(run, |r| (r.version, views::round_work(r))).ok()?;
-            if state.0 != known {
-                let event = Sse::default().event("round").json_data(&state.1).ok()?;
-                return Some((Ok::<_, Infallible>(event), (shared, changes, state.0)));
+            let news = shared.office.market.with(run, views::news).ok()?;
+            if Some(news.version) != known {
+                let event =
+                    Sse::default().event("news").id(news.version.to_string()).json_data(&news).ok()?;
+                return Some((
+                    Ok::<_, Infallible>(event),
+                    (shared, changes, Some(news.version), true, permit),
+                ));
             }
             changes.changed().await.ok()?;
         }
     };
-    let stream = stream::unfold((shared, changes, 0), next);
+    let stream = stream::unfold(state, next);
     Ok(axum::response::Sse::new(stream).keep_alive(KeepAlive::default()).into_response())
 }

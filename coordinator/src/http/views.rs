@@ -1,11 +1,18 @@
 //! What is shown of a run.
 
+use std::collections::BTreeMap;
+
 use watershed_commons::client::to_text;
-use watershed_protocol::market::view::{MinerView, RoundView, RoundWorkView, RunView, SumsView, WorkView};
+use watershed_protocol::market::view::{
+    MinerView, NewsView, RoundView, RoundWorkView, RunView, ShownView, SumsView, WorkView,
+};
 use watershed_protocol::market::{FinalState, Stepped};
 use watershed_protocol::{AssignmentId, Envelope, PublicKey};
 
 use crate::machine::{Phase, Run, Stage, Work, WorkStage};
+
+/// As [`phase`] names them.
+pub(super) const PHASES: [&str; 5] = ["funding", "preparing", "running", "closing", "ended"];
 
 pub(super) fn phase(run: &Run) -> &'static str {
     match run.phase {
@@ -56,15 +63,46 @@ fn text(envelope: &Envelope) -> String {
     to_text(envelope).unwrap_or_default()
 }
 
+fn sums(run: &Run) -> SumsView {
+    let t = &run.totals;
+    SumsView {
+        pledged: t.pledged,
+        locked: t.locked,
+        paid: t.paid,
+        back: t.back,
+        fees: t.fees,
+        left: t.left,
+        accepted: t.accepted,
+        rejected: t.rejected,
+    }
+}
+
+/// Few bytes, whatever the size of the round.
+pub(super) fn news(run: &Run) -> NewsView {
+    let mut works = BTreeMap::new();
+    for (_, work) in run.current() {
+        *works.entry(work_stage(&work.stage).to_owned()).or_insert(0) += 1;
+    }
+    NewsView {
+        version: run.version,
+        phase: phase(run).to_owned(),
+        round: round(run),
+        works,
+        rounds_done: run.next_round,
+        miners: run.miners.values().filter(|m| m.active).count(),
+        sums: sums(run),
+    }
+}
+
 pub(super) fn view(run: &Run) -> RunView {
     let end = match &run.phase {
         Phase::Closing { how, .. } | Phase::Ended { how } => match how {
             FinalState::Finished => "finished".to_owned(),
+            FinalState::Exhausted => "the money for another round is spent".to_owned(),
             FinalState::Cancelled { reason } => format!("cancelled: {reason}"),
         },
         _ => run.cancelled.as_ref().map(|reason| format!("cancelled: {reason}")).unwrap_or_default(),
     };
-    let t = &run.totals;
     RunView {
         run: run.id,
         title: run.spec.title.clone(),
@@ -76,23 +114,14 @@ pub(super) fn view(run: &Run) -> RunView {
         rounds: run.spec.rounds.count,
         round: round(run),
         miners: run.miners.values().filter(|m| m.active).count(),
-        sums: SumsView {
-            pledged: t.pledged,
-            locked: t.locked,
-            paid: t.paid,
-            back: t.back,
-            fees: t.fees,
-            left: t.left,
-            accepted: t.accepted,
-            rejected: t.rejected,
-        },
+        sums: sums(run),
         checkpoints: run.checkpoints.clone(),
         spec: run.spec.clone(),
         signed: text(&run.signed),
     }
 }
 
-pub(super) fn work(id: AssignmentId, work: &Work) -> WorkView {
+pub(super) fn work(run: &Run, id: AssignmentId, work: &Work) -> WorkView {
     let reason = match &work.stage {
         WorkStage::Dropped { reason } => reason.clone(),
         _ => String::new(),
@@ -102,14 +131,17 @@ pub(super) fn work(id: AssignmentId, work: &Work) -> WorkView {
         assignment: work.assignment.clone(),
         stage: work_stage(&work.stage).to_owned(),
         reason,
+        holders: work.holders.clone(),
         hashed: work.hashes.keys().copied().collect(),
         lots: work.lots.clone(),
         commitment: work.commitment.clone(),
-        reveal: work.reveal.clone(),
+        reveal: work.reveal.as_ref().map(ShownView::from),
         openings: work.openings.iter().map(|(key, opening)| (*key, opening.clone())).collect(),
         opened: work.opened.values().cloned().collect(),
         sound: work.sound.iter().copied().collect(),
         verdicts: work.verdicts.values().map(|v| text(&v.envelope)).collect(),
+        rulings: work.rulings.iter().map(|(key, upheld)| (*key, *upheld)).collect(),
+        record: run.miners.get(&work.assignment.miner).map_or((0, 0), |m| m.record),
         judged: work.judged,
         accepted: work.judged && work.is_accepted(),
         escrow_open: work.escrow_open,
@@ -133,7 +165,7 @@ pub(super) fn round_work(run: &Run) -> RoundWorkView {
     // Before everybody is bound, nobody is shown what others are bound to.
     let hidden = matches!(run.round.as_ref().map(|r| r.stage), Some(Stage::Locking | Stage::Training));
     let works = run.current().map(|(id, w)| {
-        let view = work(*id, w);
+        let view = work(run, *id, w);
         if hidden { WorkView { commitment: None, ..view } } else { view }
     });
     RoundWorkView {
@@ -181,6 +213,6 @@ pub(super) fn miner(run: &Run, key: &PublicKey) -> MinerView {
         checkpoint: run.checkpoint().map(|c| Stepped { accepted: Vec::new(), ..c.clone() }),
         record: known.map_or((0, 0), |m| m.record),
         last: known.and_then(|m| m.last),
-        works: works.into_iter().map(|(id, w)| work(*id, w)).collect(),
+        works: works.into_iter().map(|(id, w)| work(run, *id, w)).collect(),
     }
 }

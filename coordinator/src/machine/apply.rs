@@ -1,14 +1,15 @@
 //! Events that are not about one task alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_payments::escrow::split;
 use watershed_payments::wallet::NodeAddress;
-use watershed_protocol::market::{Entry, FinalState, Join, Message, Reveal, RunSpec, StepClaim, Stepped};
+use watershed_protocol::market::{Entry, FinalState, Message, Reveal, RunSpec, StepClaim, Stepped};
 use watershed_protocol::{AssignmentId, Digest, Envelope, Msat, PublicKey, RoundNumber, Wire as _, encode};
 
+use super::budget::smallest_round;
 use super::round::add;
-use super::{Effect, Event, Miner, Phase, Refusal, Run, Stage, Totals, WorkStage};
+use super::{Effect, Event, Litter, Miner, Phase, Purse, Refusal, Run, Stage, Totals, WorkStage};
 
 /// More than an entry and an envelope add to a message: signer, signature, lengths.
 const ENVELOPE: usize = 256;
@@ -19,6 +20,10 @@ fn fits(spec: &RunSpec) -> Result<(), Refusal> {
     let most = reward.checked_mul(u64::from(spec.rounds.max_size));
     if most.is_none() || split(reward, spec.committee.len(), spec.reward.tiers).is_err() {
         return Err(Refusal::Range("reward.per_assignment"));
+    }
+    let pledged = spec.funding.goal > Msat::ZERO;
+    if pledged && smallest_round(spec).is_none_or(|round| spec.funding.goal < round) {
+        return Err(Refusal::Range("funding.goal"));
     }
     let none = Digest([0; 32]);
     let assignment = AssignmentId::from_bytes([0; 32]);
@@ -57,6 +62,7 @@ impl Run {
             phase: if needs_pledges { Phase::Funding } else { Phase::Preparing },
             paused: false,
             cancelled: None,
+            overruled: BTreeSet::new(),
             miners: BTreeMap::new(),
             works: BTreeMap::new(),
             round: None,
@@ -64,6 +70,11 @@ impl Run {
             next_sequence: 0,
             checkpoints: Vec::new(),
             totals: Totals::default(),
+            litter: Litter::default(),
+            commanded: 0,
+            failed: 0,
+            not_before: 0,
+            purse: Purse::default(),
             version: 1,
             trouble: None,
         };
@@ -76,59 +87,74 @@ impl Run {
     /// # Errors
     /// [`Refusal`].
     pub fn apply(&mut self, event: &Event, now: u64) -> Result<Vec<Effect>, Refusal> {
+        let said = event.commanded();
+        if said.is_some_and(|at| at <= self.commanded) {
+            return Err(if said == Some(self.commanded) { Refusal::Known } else { Refusal::Stale });
+        }
         self.version += 1;
         let effects = self.happen(event, now);
         if effects.is_err() {
             self.version -= 1;
+        } else {
+            self.commanded = said.unwrap_or(self.commanded);
         }
         effects
     }
 
     fn happen(&mut self, event: &Event, now: u64) -> Result<Vec<Effect>, Refusal> {
         match event {
-            Event::Open { .. } => Ok(Vec::new()),
-            Event::Pause => {
+            Event::Open { .. } => Err(Refusal::Known),
+            Event::Pause { .. } if self.paused => Err(Refusal::Known),
+            Event::Pause { .. } => {
                 self.paused = true;
                 Ok(Vec::new())
             }
-            Event::Resume => {
+            Event::Resume { .. } if !self.paused && self.trouble.is_none() && self.not_before == 0 => {
+                Err(Refusal::Known)
+            }
+            Event::Resume { .. } => {
                 self.paused = false;
+                self.not_before = 0;
                 Ok(self.retry_step())
             }
-            Event::Cancel { reason } => self.cancel(reason),
+            Event::Cancel { reason, .. } => self.cancel(reason, now),
             Event::Funded { pledges } => self.funded(pledges),
             Event::Unfunded { reason } => match self.phase {
                 Phase::Funding => Ok(self.close(FinalState::Cancelled { reason: reason.clone() })),
-                _ => Ok(Vec::new()),
+                _ => Err(Refusal::Known),
             },
-            Event::Prepared(stepped) => {
+            Event::Prepared { text, first } => {
                 if self.phase != Phase::Preparing {
-                    return Ok(Vec::new());
+                    return Err(Refusal::Known);
                 }
-                self.checkpoints.push(stepped.clone());
+                self.checkpoints.push(first.clone());
                 self.phase = Phase::Running;
-                let record = Effect::Record(Box::new(Entry::Checkpoint(stepped.clone())));
-                Ok(match self.cancelled.clone() {
-                    Some(reason) => [vec![record], self.close(FinalState::Cancelled { reason })].concat(),
-                    None => vec![record],
-                })
+                let record = |entry| Effect::Record(Box::new(entry));
+                let mut effects =
+                    vec![record(Entry::Text(text.clone())), record(Entry::Checkpoint(first.clone()))];
+                effects.extend(match self.cancelled.clone() {
+                    Some(reason) => self.close(FinalState::Cancelled { reason }),
+                    None => self.close_if_exhausted(),
+                });
+                Ok(effects)
             }
             Event::Begin { live } => self.begin(live, now),
             Event::Deadline { round, until } => match &self.round {
                 Some(r) if r.number == *round && r.until == *until && now >= *until => {
                     Ok(self.advance(now, true))
                 }
-                _ => Ok(Vec::new()),
+                _ => Err(Refusal::Known),
             },
             Event::HashesLate { round } => self.hashes_late(*round),
             Event::Said { signer, message, envelope } => self.said(*signer, message, envelope, now),
             Event::Channel { miner, version, result } => {
                 // An answer about a node that the miner no longer has says nothing.
-                if let Some(miner) = self.miners.get_mut(miner).filter(|m| m.asked == *version) {
-                    miner.channel = Some(result.clone());
-                }
+                let asked = |m: &&mut Miner| m.asked == *version && m.channel.as_ref() != Some(result);
+                let miner = self.miners.get_mut(miner).filter(asked).ok_or(Refusal::Known)?;
+                miner.channel = Some(result.clone());
                 Ok(Vec::new())
             }
+            Event::Away { miner } => self.away(*miner),
             Event::Offered { assignment, result } => {
                 self.outcome(*assignment, result, WorkStage::Offering, WorkStage::Offered, now)
             }
@@ -139,13 +165,14 @@ impl Run {
             Event::EscrowEnded { assignment, settled, back } => {
                 self.escrow_ended(*assignment, *settled, *back, now)
             }
+            Event::Ruled { assignment, result } => self.ruled(*assignment, result, now),
             Event::Advanced { round, result } => {
                 let stepping = |r: &super::Round| r.stage == Stage::Stepping && r.number == *round;
                 if !self.round.as_ref().is_some_and(stepping) {
-                    return Ok(Vec::new());
+                    return Err(Refusal::Known);
                 }
                 match result {
-                    Ok(stepped) => Ok(self.advanced(stepped.clone())),
+                    Ok(stepped) => Ok(self.advanced(stepped.clone(), now)),
                     Err(reason) => {
                         // Somebody has to look: a disk that is full, a blob that is gone. `resume` tries again.
                         self.trouble = Some(reason.clone());
@@ -154,6 +181,8 @@ impl Run {
                     }
                 }
             }
+            Event::FeePaid { miner, payment } => self.fee_paid(*miner, *payment),
+            Event::Refunded { pledge, payment, amount } => self.refunded(*pledge, *payment, *amount),
             Event::Finished { left } => self.finished(*left),
         }
     }
@@ -161,6 +190,10 @@ impl Run {
     fn retry_step(&mut self) -> Vec<Effect> {
         match &self.round {
             Some(round) if round.stage == Stage::Stepping && self.trouble.take().is_some() => {
+                let rules = self.dispute();
+                if !rules.is_empty() {
+                    return rules;
+                }
                 let accepted = self.current().filter(|(_, w)| w.is_accepted()).map(|(id, _)| *id).collect();
                 vec![Effect::Step { round: round.number, accepted, version: self.version }]
             }
@@ -168,30 +201,32 @@ impl Run {
         }
     }
 
-    fn cancel(&mut self, reason: &str) -> Result<Vec<Effect>, Refusal> {
+    fn cancel(&mut self, reason: &str, now: u64) -> Result<Vec<Effect>, Refusal> {
         let how = FinalState::Cancelled { reason: reason.to_owned() };
         match &self.phase {
-            Phase::Funding if self.cancelled.is_some() => Ok(Vec::new()),
+            Phase::Funding if self.cancelled.is_some() => Err(Refusal::Known),
             Phase::Funding => {
                 // Ends when the pledges are back, which `Unfunded` tells; or with `Funded`, if that was on its way.
                 self.cancelled = Some(reason.to_owned());
                 Ok(vec![Effect::CancelCampaign { reason: reason.to_owned() }])
             }
+            Phase::Preparing if self.cancelled.as_deref() == Some(reason) => Err(Refusal::Known),
             Phase::Preparing => {
                 self.cancelled = Some(reason.to_owned());
                 Ok(Vec::new())
             }
             Phase::Running => {
-                self.cancelled = Some(reason.to_owned());
+                let before = self.cancelled.replace(reason.to_owned());
                 match &self.round {
                     None => Ok(self.close(how)),
                     Some(round) if round.stage == Stage::Stepping && self.trouble.is_some() => {
-                        Ok(self.end_round(true))
+                        Ok(self.end_round(true, now))
                     }
+                    Some(_) if before == self.cancelled => Err(Refusal::Known),
                     Some(_) => Ok(Vec::new()),
                 }
             }
-            Phase::Closing { .. } | Phase::Ended { .. } => Ok(Vec::new()),
+            Phase::Closing { .. } | Phase::Ended { .. } => Err(Refusal::Known),
         }
     }
 
@@ -200,7 +235,7 @@ impl Run {
         pledges: &[(watershed_protocol::PaymentHash, Msat)],
     ) -> Result<Vec<Effect>, Refusal> {
         if self.phase != Phase::Funding {
-            return Ok(Vec::new());
+            return Err(Refusal::Known);
         }
         self.phase = Phase::Preparing;
         let mut effects = Vec::new();
@@ -219,52 +254,15 @@ impl Run {
         Ok(effects)
     }
 
-    pub(super) fn join(&mut self, signer: PublicKey, join: &Join) -> Result<Vec<Effect>, Refusal> {
-        if matches!(self.phase, Phase::Closing { .. } | Phase::Ended { .. }) {
-            return Err(Refusal::Phase { phase: "over", what: "joining" });
-        }
-        if join.node.len() > 300 || join.node.parse::<NodeAddress>().is_err() {
-            return Err(Refusal::Range("the node address"));
-        }
-        let version = self.version;
-        let known = self.miners.get(&signer);
-        if known.is_none() && self.miners.len() >= 100_000 {
-            return Err(Refusal::Range("the number of miners"));
-        }
-        let same = known.filter(|m| m.node == join.node);
-        if same.is_none() {
-            // The record names the node whose key signs the receipts: it must be the one that is paid.
-            let paying = |w: &&super::Work| w.assignment.miner == signer && w.stage.is_being_paid();
-            if let Some(work) = self.current().map(|(_, w)| w).find(paying) {
-                return Err(super::work::wrong(work, "changing the node"));
-            }
-        }
-        let (channel, asked) = match same {
-            // The answer is there, or on its way.
-            Some(m) if !matches!(m.channel, Some(Err(_))) => (m.channel.clone(), m.asked),
-            _ => (None, version),
-        };
-        let miner = Miner {
-            node: join.node.clone(),
-            tokens_per_second: join.tokens_per_second,
-            min_price: join.min_per_million_tokens,
-            active: true,
-            channel,
-            asked,
-            last: known.and_then(|m| m.last).filter(|_| !join.lost_state),
-            record: known.map_or((0, 0), |m| m.record),
-            works: known.map(|m| m.works.clone()).unwrap_or_default(),
-        };
-        self.miners.insert(signer, miner);
-        Ok(if asked == version { vec![Effect::Channel { miner: signer, version }] } else { Vec::new() })
-    }
-
     fn hashes_late(&mut self, round: u32) -> Result<Vec<Effect>, Refusal> {
         if self.round.as_ref().is_none_or(|r| r.number != round) {
-            return Ok(Vec::new());
+            return Err(Refusal::Known);
         }
         let waits = |w: &super::Work| w.stage == WorkStage::Hashing && !w.hashes.is_empty();
         let late: Vec<AssignmentId> = self.current().filter(|(_, w)| waits(w)).map(|(id, _)| *id).collect();
+        if late.is_empty() {
+            return Err(Refusal::Known);
+        }
         let mut effects = Vec::new();
         for id in late {
             effects.extend(self.make_offer(id));
@@ -281,11 +279,7 @@ impl Run {
         to: WorkStage,
         now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
-        let Some(work) = self.works.get_mut(&id) else { return Ok(Vec::new()) };
-        if work.stage != from {
-            work.version = self.version;
-            return Ok(Vec::new());
-        }
+        let work = self.works.get_mut(&id).filter(|w| w.stage == from).ok_or(Refusal::Known)?;
         let mut effects = match result {
             Ok(()) => {
                 work.stage = to;
@@ -303,14 +297,13 @@ impl Run {
         result: &Result<(), String>,
         now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
-        let Some(work) = self.works.get(&id) else { return Ok(Vec::new()) };
-        if work.stage != WorkStage::Confirming {
-            return Ok(Vec::new());
-        }
+        let confirming = |w: &&mut super::Work| w.stage == WorkStage::Confirming;
+        let work = self.works.get_mut(&id).filter(confirming).ok_or(Refusal::Known)?;
         let node = self.miners.get(&work.assignment.miner).and_then(|m| m.node.parse::<NodeAddress>().ok());
         let node = node.and_then(|n| PublicKey::from_bytes(n.id.x_only_public_key().0.serialize()).ok());
         let mut effects = Vec::new();
         if let (Ok(()), Some(node)) = (result, node) {
+            work.recorded = true;
             let (assignment, lots) = (work.assignment.clone(), work.lots.clone());
             effects.push(Effect::Record(Box::new(Entry::Assigned { assignment, lots, node })));
         }
@@ -326,27 +319,39 @@ impl Run {
         now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
         let version = self.version;
-        let Some(work) = self.works.get_mut(&id).filter(|w| w.escrow_open) else { return Ok(Vec::new()) };
+        let work = self.works.get_mut(&id).filter(|w| w.escrow_open).ok_or(Refusal::Known)?;
         work.escrow_open = false;
         work.ended = Some((settled, back));
         work.version = version;
         add(&mut self.totals.paid, settled);
         add(&mut self.totals.back, back);
-        let mut effects = vec![Effect::Record(Box::new(Entry::Settled { assignment: id, settled, back }))];
+        let mut effects = Vec::new();
+        if work.recorded {
+            effects.push(Effect::Record(Box::new(Entry::Settled { assignment: id, settled, back })));
+        } else if settled > Msat::ZERO {
+            let leaked = Entry::Leaked { run: self.id, assignment: id, paid: settled };
+            effects.push(Effect::Record(Box::new(leaked)));
+        }
         if !matches!(work.stage, WorkStage::Revealed | WorkStage::Dropped { .. }) {
             effects.extend(self.drop_work(id, "the lots are no longer locked"));
             effects.extend(self.advance(now, false));
         }
+        effects.extend(self.close_if_exhausted());
         effects.extend(self.try_finish());
         Ok(effects)
     }
 
     fn finished(&mut self, left: Msat) -> Result<Vec<Effect>, Refusal> {
-        let Phase::Closing { how, finishing: true } = &self.phase else { return Ok(Vec::new()) };
+        let Phase::Closing { how, finishing: true } = &self.phase else { return Err(Refusal::Known) };
         let how = how.clone();
         self.totals.left = left;
         let Totals { pledged, paid, fees, .. } = self.totals;
         self.phase = Phase::Ended { how: how.clone() };
-        Ok(vec![Effect::Record(Box::new(Entry::Ended { run: self.id, how, pledged, paid, fees, left }))])
+        let ended = Entry::Ended { run: self.id, how, pledged, paid, fees, left };
+        let mut effects = [self.tidy_up(), vec![Effect::Record(Box::new(ended))]].concat();
+        if left > Msat::ZERO {
+            effects.push(Effect::Refunds);
+        }
+        Ok(effects)
     }
 }

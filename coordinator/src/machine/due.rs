@@ -12,7 +12,8 @@ impl Run {
         }
         let Some(round) = &self.round else {
             let able = live.iter().filter(|key| self.is_able(key)).count();
-            let ready = !self.paused && able >= self.spec.rounds.min_miners as usize;
+            let enough = able >= self.spec.rounds.min_miners as usize && self.can_pay_a_round();
+            let ready = !self.paused && now >= self.not_before && enough;
             return ready.then(|| Event::Begin { live: live.to_vec() });
         };
         if round.stage == Stage::Stepping {

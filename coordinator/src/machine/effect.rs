@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use watershed_protocol::market::Entry;
-use watershed_protocol::{AssignmentId, PaymentHash, PublicKey, Wire};
+use watershed_protocol::{AssignmentId, Digest, PaymentHash, PublicKey, Wire};
 
 /// Something to be carried out. Doing it twice is doing it once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,15 @@ pub enum Effect {
     Channel {
         /// Whose.
         miner: PublicKey,
+        /// Counts the miner's requests.
+        version: u64,
+    },
+    /// Close the channels with a node that nobody has any more, when nothing is locked in them.
+    Part {
+        /// Whose it was.
+        miner: PublicKey,
+        /// Which.
+        node: String,
         /// Counts the miner's requests.
         version: u64,
     },
@@ -63,6 +72,13 @@ pub enum Effect {
         /// Whom.
         validator: PublicKey,
     },
+    /// Look again at a submission whose verdicts contradict each other; ends in `Ruled`.
+    Rule {
+        /// Which.
+        assignment: AssignmentId,
+        /// Counts attempts.
+        version: u64,
+    },
     /// Compute the next checkpoint; ends in `Advanced`.
     Step {
         /// Which round.
@@ -73,8 +89,27 @@ pub enum Effect {
         /// Counts attempts.
         version: u64,
     },
+    /// Delete what miners opened in a round, but for what is a submission or checkpoint.
+    Discard {
+        /// Names the round, and the attempt at it.
+        version: u64,
+        /// There may be more than fit into one.
+        part: usize,
+        /// When judging began, in seconds since 1970: nothing older is deleted, whoever named it.
+        since: u64,
+        /// Which.
+        #[serde(deserialize_with = "watershed_protocol::list")]
+        blobs: Vec<Digest>,
+    },
+    /// Book a joining fee to the run's budget.
+    JoiningFee {
+        /// Whose.
+        miner: PublicKey,
+    },
     /// Close the accounts; ends in `Finished`.
     Finish,
+    /// Pay sponsors what is left, where they want it; each payment is told by `Refunded`.
+    Refunds,
 }
 
 impl Wire for Effect {
@@ -92,14 +127,19 @@ impl Effect {
             Self::CancelCampaign { .. } => "cancel-campaign".to_owned(),
             Self::Prepare => "prepare".to_owned(),
             Self::Channel { miner, version } => format!("channel/{miner}/{version}"),
+            Self::Part { miner, version, .. } => format!("part/{miner}/{version}"),
             Self::Offer { assignment } => format!("offer/{assignment}"),
             Self::Lock { assignment, .. } => format!("lock/{assignment}"),
             Self::Confirm { assignment, .. } => format!("confirm/{assignment}"),
             Self::Withdraw { assignment } => format!("withdraw/{assignment}"),
             Self::Watch { assignment } => format!("watch/{assignment}"),
             Self::Fee { assignment, validator } => format!("fee/{assignment}/{validator}"),
+            Self::Rule { assignment, version } => format!("rule/{assignment}/{version}"),
             Self::Step { round, version, .. } => format!("step/{round}/{version}"),
+            Self::Discard { version, part, .. } => format!("discard/{version}/{part}"),
+            Self::JoiningFee { miner } => format!("joining-fee/{miner}"),
             Self::Finish => "finish".to_owned(),
+            Self::Refunds => "refunds".to_owned(),
         })
     }
 }

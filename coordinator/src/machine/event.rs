@@ -1,7 +1,7 @@
 //! What happens to a run.
 
 use serde::{Deserialize, Serialize};
-use watershed_protocol::market::{Message, Stepped};
+use watershed_protocol::market::{Message, Stepped, TextSource};
 use watershed_protocol::{AssignmentId, Envelope, Msat, PaymentHash, PublicKey, Wire};
 
 /// A fact.
@@ -14,13 +14,21 @@ pub enum Event {
         spec: Envelope,
     },
     /// The operator wants no further round.
-    Pause,
+    Pause {
+        /// When it was said, in milliseconds since 1970.
+        at: u64,
+    },
     /// The operator goes on.
-    Resume,
+    Resume {
+        /// When it was said.
+        at: u64,
+    },
     /// The operator ends the run.
     Cancel {
         /// Why.
         reason: String,
+        /// When it was said.
+        at: u64,
     },
     /// The goal was reached and every pledge is taken.
     Funded {
@@ -34,7 +42,12 @@ pub enum Event {
         reason: String,
     },
     /// The first checkpoint is made.
-    Prepared(Stepped),
+    Prepared {
+        /// What the run trains on.
+        text: TextSource,
+        /// The checkpoint.
+        first: Stepped,
+    },
     /// These miners are there; a round may begin.
     Begin {
         /// Who was heard of lately.
@@ -71,6 +84,11 @@ pub enum Event {
         /// Whether it can hold a reward.
         result: Result<(), String>,
     },
+    /// A miner left some time ago, or was not heard of for long: its channel is not kept.
+    Away {
+        /// Whose.
+        miner: PublicKey,
+    },
     /// The escrow was made.
     Offered {
         /// Which.
@@ -101,6 +119,13 @@ pub enum Event {
         /// Came back.
         back: Msat,
     },
+    /// Verdicts that contradict each other were looked at again.
+    Ruled {
+        /// On which task.
+        assignment: AssignmentId,
+        /// Whose verdict holds and whose does not; all of them.
+        result: Result<Vec<(PublicKey, bool)>, String>,
+    },
     /// The outer step.
     Advanced {
         /// Which round.
@@ -108,11 +133,37 @@ pub enum Event {
         /// Its checkpoint.
         result: Result<Stepped, String>,
     },
+    /// A miner paid the joining fee.
+    FeePaid {
+        /// Who.
+        miner: PublicKey,
+        /// With which payment.
+        payment: PaymentHash,
+    },
+    /// A sponsor was paid what was left of a pledge, or some of it.
+    Refunded {
+        /// Which pledge.
+        pledge: PaymentHash,
+        /// With which payment.
+        payment: PaymentHash,
+        /// How much.
+        amount: Msat,
+    },
     /// The accounts are closed.
     Finished {
         /// For the sponsors.
         left: Msat,
     },
+}
+
+impl Event {
+    /// When the operator said it, if it is a word of the operator.
+    pub(super) fn commanded(&self) -> Option<u64> {
+        match self {
+            Self::Pause { at } | Self::Resume { at } | Self::Cancel { at, .. } => Some(*at),
+            _ => None,
+        }
+    }
 }
 
 impl Wire for Event {

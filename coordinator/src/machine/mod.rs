@@ -12,15 +12,24 @@
 //! finds in its journal what it still has to do. Applying the same message twice changes nothing the second time.
 
 mod apply;
+mod budget;
+mod dispute;
 mod due;
 mod effect;
 mod event;
+mod join;
+mod keep;
+mod litter;
+mod purse;
 mod refusal;
+mod reputation;
 mod round;
 mod state;
 mod work;
 
 pub use effect::Effect;
 pub use event::Event;
+pub use join::{AWAY, LEFT};
+pub use purse::Purse;
 pub use refusal::Refusal;
-pub use state::{Miner, Phase, Round, Run, Stage, Totals, VerdictKept, Work, WorkStage};
+pub use state::{Litter, Miner, Phase, Round, Run, Stage, Totals, VerdictKept, Work, WorkStage};

@@ -7,6 +7,9 @@ use watershed_protocol::{AssignmentId, EncodeError, PublicKey};
 /// A message that changes nothing. Each has a code that does not change.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Refusal {
+    /// Nothing new: whoever says it again is told that all is well, and nothing is written down.
+    #[error("this is known already")]
+    Known,
     /// The specification.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -19,6 +22,9 @@ pub enum Refusal {
     /// A miner that did not join.
     #[error("{0} has not joined this run; send a join message first")]
     NotJoined(PublicKey),
+    /// A miner that did not pay to join.
+    #[error("this run takes a fee of {0} for joining; the answer to a join message says how to pay it")]
+    FeeUnpaid(watershed_protocol::Msat),
     /// No such task.
     #[error("there is no assignment {0} in this run, or it is over")]
     NoAssignment(AssignmentId),
@@ -30,6 +36,15 @@ pub enum Refusal {
         /// What was tried.
         what: &'static str,
     },
+    /// After its part of the time.
+    #[error("{0} came too late")]
+    Late(&'static str),
+    /// Before its part of the time.
+    #[error("{0} came too early")]
+    Early(&'static str),
+    /// A verdict that does not follow from what its validator asked for and was answered.
+    #[error("the verdict does not fit what was asked for and answered: {0}")]
+    Unfounded(&'static str),
     /// Not the right time for a run.
     #[error("the run is {phase}; {what} is not possible now")]
     Phase {
@@ -57,6 +72,9 @@ pub enum Refusal {
     /// A verdict on something else.
     #[error("the verdict is on another submission, or its windows were drawn from something else")]
     OtherSubmission,
+    /// A command that is older than one that was taken.
+    #[error("the command is older than one that was taken")]
+    Stale,
     /// A number out of range.
     #[error("{0} is out of range")]
     Range(&'static str),
@@ -66,17 +84,23 @@ impl Refusal {
     /// For programs.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Known => "known",
             Self::Spec(_) => "bad-specification",
             Self::Encode(_) => "too-long",
             Self::NotAllowed(_) => "not-allowed",
             Self::NotJoined(_) => "not-joined",
+            Self::FeeUnpaid(_) => "fee-unpaid",
             Self::NoAssignment(_) => "no-assignment",
             Self::Stage { .. } => "wrong-stage",
+            Self::Late(_) => "too-late",
+            Self::Early(_) => "too-early",
+            Self::Unfounded(_) => "unfounded",
             Self::Phase { .. } => "wrong-phase",
             Self::Changed(_) => "changed",
             Self::Count { .. } => "wrong-count",
             Self::Preimages => "wrong-preimages",
             Self::OtherSubmission => "other-submission",
+            Self::Stale => "stale-command",
             Self::Range(_) => "out-of-range",
         }
     }

@@ -3,36 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::data::{Split, WindowSpec};
-use watershed_protocol::market::{Assignment, FinalState, Stepped};
-use watershed_protocol::{AssignmentId, Msat, PublicKey, RoundNumber};
+use watershed_protocol::market::{Assignment, Entry, FinalState, Stepped, holders};
+use watershed_protocol::{AssignmentId, Digest, Msat, PublicKey, RoundNumber};
 
 use super::{Effect, Miner, Phase, Refusal, Round, Run, Stage, Work, WorkStage};
 
 impl Run {
-    /// How many batches at once a miner is given: as many as it does in half of the time. None if it is too slow, or wants
-    /// more than is paid.
-    pub(super) fn size_for(&self, miner: &Miner) -> Option<u32> {
-        let spec = &self.spec;
-        let tokens = u64::from(spec.inner.steps)
-            .saturating_mul(u64::from(spec.inner.batch))
-            .saturating_mul(u64::from(spec.data.sequence_length));
-        let price = u128::from(spec.reward.per_assignment.msat()) * 1_000_000;
-        if price < u128::from(miner.min_price.msat()) * u128::from(tokens) {
-            return None;
-        }
-        let able = u64::from(miner.tokens_per_second).saturating_mul(u64::from(spec.rounds.train_seconds));
-        if able < tokens {
-            return None;
-        }
-        let mut size = 1;
-        while size * 2 <= spec.rounds.max_size && able / 2 >= tokens.saturating_mul(u64::from(size) * 2) {
-            size *= 2;
-        }
-        Some(size)
-    }
-
     pub(super) fn begin(&mut self, live: &[PublicKey], now: u64) -> Result<Vec<Effect>, Refusal> {
-        if self.round.is_some() || self.paused || self.phase != Phase::Running {
+        if self.round.is_some() || self.paused || self.phase != Phase::Running || now < self.not_before {
             return Err(Refusal::Phase { phase: "busy", what: "beginning a round" });
         }
         let mut able: Vec<(PublicKey, Miner, u32)> = live
@@ -43,12 +21,20 @@ impl Run {
                 Some((*key, miner.clone(), self.size_for(miner)?))
             })
             .collect();
-        // Of more than are needed: those with the better record, of equal record the cheaper ones.
-        able.sort_by_key(|(key, m, _)| {
-            (m.record.1.saturating_mul(8).saturating_sub(m.record.0), m.min_price, *key)
-        });
+        // Of more than are needed, those with the better record; whoever is benched only if there is no round without it.
+        able.sort_by_key(|(key, m, _)| (now < m.benched_until, m.rank(*key)));
         able.dedup_by_key(|(key, ..)| *key);
-        able.truncate(self.spec.rounds.max_miners as usize);
+        let rounds = &self.spec.rounds;
+        let (mut budget, mut chosen) = (self.budget(), 0);
+        able.retain_mut(|(_, miner, size)| {
+            let others = (rounds.min_miners as usize).saturating_sub(chosen + 1);
+            let full = chosen >= rounds.max_miners as usize;
+            let benched = now < miner.benched_until && chosen >= rounds.min_miners as usize;
+            let pays = if full || benched { None } else { self.pays(&mut budget, *size, others) };
+            *size = pays.unwrap_or(*size);
+            chosen += usize::from(pays.is_some());
+            pays.is_some()
+        });
         // By key from here on: who gets which text must not depend on who came first.
         able.sort_by_key(|(key, ..)| *key);
         if able.len() < self.spec.rounds.min_miners as usize {
@@ -87,6 +73,7 @@ impl Run {
             };
             let id = assignment.id()?;
             let work = Work {
+                holders: holders(&self.spec, &self.overruled, &assignment),
                 assignment,
                 stage: WorkStage::Hashing,
                 version: self.version,
@@ -98,8 +85,10 @@ impl Run {
                 opened: BTreeMap::new(),
                 sound: BTreeSet::new(),
                 verdicts: BTreeMap::new(),
+                rulings: BTreeMap::new(),
                 judged: false,
                 escrow_open: false,
+                recorded: false,
                 ended: None,
                 receipts: false,
             };
@@ -110,9 +99,15 @@ impl Run {
                 miner.works.push(*id);
             }
         }
+        for key in live {
+            if let Some(miner) = self.miners.get_mut(key) {
+                miner.heard = now;
+            }
+        }
         self.works.append(&mut works);
         self.next_sequence = next_sequence;
-        self.round = Some(Round { number, stage: Stage::Locking, until, began: now, randomness: None });
+        self.round =
+            Some(Round { number, stage: Stage::Locking, until, began: now, randomness: None, judging: 0 });
         Ok(Vec::new())
     }
 
@@ -159,6 +154,7 @@ impl Run {
             };
             if !reason.is_empty() {
                 for id in late {
+                    self.missed(id, round.stage, now);
                     effects.extend(self.drop_work(id, reason));
                 }
             }
@@ -174,16 +170,28 @@ impl Run {
                 Stage::Judging => Some(self.draw(round.number)),
                 _ => round.randomness,
             };
-            self.round = Some(Round { stage, until, randomness, ..round });
+            let judging = if stage == Stage::Judging { now } else { round.judging };
+            self.round = Some(Round { stage, until, randomness, judging, ..round });
             self.touch_current();
+            if let (Stage::Judging, true, Some(randomness)) = (stage, anybody, randomness) {
+                effects.push(self.closed(round.number, randomness));
+            }
             if !anybody {
                 // Nobody is left: a round in which nobody was even paid does not count.
-                effects.extend(self.end_round(round.stage != Stage::Locking));
+                effects.extend(self.end_round(round.stage != Stage::Locking, now));
             } else if stage == Stage::Stepping {
-                effects.extend(self.step());
+                let rules = self.dispute();
+                effects.extend(if rules.is_empty() { self.step(now) } else { rules });
             }
         }
         effects
+    }
+
+    /// Says in the record that nobody shows anything any more.
+    fn closed(&self, round: u32, randomness: Digest) -> Effect {
+        let shown = self.current().filter(|(_, w)| w.stage == WorkStage::Revealed);
+        let shown = shown.map(|(id, _)| *id).collect();
+        Effect::Record(Box::new(Entry::Round { run: self.id, round: RoundNumber(round), shown, randomness }))
     }
 
     fn touch_current(&mut self) {
@@ -194,29 +202,29 @@ impl Run {
     }
 
     /// Asks for the outer step, or ends the round without one.
-    fn step(&mut self) -> Vec<Effect> {
+    pub(super) fn step(&mut self, now: u64) -> Vec<Effect> {
         let accepted: Vec<AssignmentId> =
             self.current().filter(|(_, w)| w.is_accepted()).map(|(id, _)| *id).collect();
         match &self.round {
             Some(round) if accepted.len() >= self.spec.rounds.min_accepted as usize => {
                 vec![Effect::Step { round: round.number, accepted, version: self.version }]
             }
-            _ => self.end_round(true),
+            _ => self.end_round(true, now),
         }
     }
 
     /// The outer step is done.
-    pub(super) fn advanced(&mut self, stepped: Stepped) -> Vec<Effect> {
+    pub(super) fn advanced(&mut self, stepped: Stepped, now: u64) -> Vec<Effect> {
         self.trouble = None;
         self.checkpoints.push(stepped.clone());
         let mut effects =
             vec![Effect::Record(Box::new(watershed_protocol::market::Entry::Checkpoint(stepped)))];
-        effects.extend(self.end_round(true));
+        effects.extend(self.end_round(true, now));
         effects
     }
 
     /// Ends the round; `counts` if it is one of those that were announced.
-    pub(super) fn end_round(&mut self, counts: bool) -> Vec<Effect> {
+    pub(super) fn end_round(&mut self, counts: bool, now: u64) -> Vec<Effect> {
         let Some(round) = self.round.take() else { return Vec::new() };
         let stepped = self.checkpoints.last().is_some_and(|c| c.round.0 == round.number + 1);
         let version = self.version;
@@ -229,8 +237,9 @@ impl Run {
             let Some(miner) = self.miners.get_mut(&work.assignment.miner) else { continue };
             if work.is_accepted() {
                 miner.record.0 += 1;
+                miner.arrears = miner.arrears.saturating_sub(1);
                 self.totals.accepted += 1;
-            } else if work.commitment.is_some() && !work.verdicts.is_empty() {
+            } else if work.commitment.is_some() && !work.verdicts.is_empty() && !work.is_sound() {
                 miner.record.1 += 1;
                 self.totals.rejected += 1;
             }
@@ -239,17 +248,23 @@ impl Run {
                 miner.last = Some(*id);
             }
         }
+        let mut effects = self.tidy(&round);
         if counts {
             self.next_round += 1;
+            self.failed = 0;
+        } else {
+            self.back_off(now);
         }
         self.forget();
-        if let Some(reason) = self.cancelled.clone() {
-            return self.close(FinalState::Cancelled { reason });
-        }
-        if self.next_round >= self.spec.rounds.count {
-            return self.close(FinalState::Finished);
-        }
-        Vec::new()
+        effects.extend(match self.cancelled.clone() {
+            Some(reason) => self.close(FinalState::Cancelled { reason }),
+            None if self.next_round >= self.spec.rounds.count => self.close(FinalState::Finished),
+            None if self.validators().next().is_none() => {
+                self.close(FinalState::Cancelled { reason: "no validator is left".to_owned() })
+            }
+            None => self.close_if_exhausted(),
+        });
+        effects
     }
 
     /// Lets go of tasks that nobody needs: ended, older than the last round, and not carried on by their miner.

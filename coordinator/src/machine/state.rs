@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use watershed_protocol::market::{
     Assignment, Commitment, FinalState, Opened, Opening, Outcome, Reveal, RunSpec, Score, Stepped,
     TermsOffered,
 };
 use watershed_protocol::{AssignmentId, Digest, Envelope, Msat, PaymentHash, PublicKey, RunId};
 
+use super::Purse;
+
 /// Where a run stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "phase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Phase {
     /// Pledges are collected.
     Funding,
@@ -34,8 +35,7 @@ pub enum Phase {
 }
 
 /// What a round is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// Rewards are offered and locked.
     Locking,
@@ -50,7 +50,7 @@ pub enum Stage {
 }
 
 /// The round under way.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Round {
     /// Its number.
     pub number: u32,
@@ -62,10 +62,21 @@ pub struct Round {
     pub began: u64,
     /// What its scores are drawn from; known from the last reveal on.
     pub randomness: Option<Digest>,
+    /// When judging began, in seconds since 1970; 0 before.
+    pub judging: u64,
+}
+
+/// What miners opened in a round that is over, and nobody needs after the next one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Litter {
+    /// When its judging began.
+    pub since: u64,
+    /// What was uploaded.
+    pub blobs: BTreeSet<Digest>,
 }
 
 /// A miner.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Miner {
     /// Its node, `<66 hex digits>@host:port`.
     pub node: String,
@@ -83,13 +94,24 @@ pub struct Miner {
     pub last: Option<AssignmentId>,
     /// Submissions that were accepted and that were not.
     pub record: (u32, u32),
+    /// Tasks that it kept others waiting for until their time was up.
+    pub missed: u32,
+    /// Rises by two with each of those, falls by one with each accepted submission.
+    pub arrears: u32,
+    /// Until when others come first, in seconds since 1970.
+    pub benched_until: u64,
+    /// Tokens per second, from the beginning of training to the commitment, in its last task.
+    pub delivered: Option<u32>,
+    /// How often a channel was asked for that was not simply tried again.
+    pub channels: u32,
+    /// When it was last heard of, in seconds since 1970, as far as events tell.
+    pub heard: u64,
     /// Its tasks that are kept.
     pub works: Vec<AssignmentId>,
 }
 
 /// Where one task stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "stage")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkStage {
     /// Validators are asked for payment hashes.
     Hashing,
@@ -124,27 +146,27 @@ impl WorkStage {
 }
 
 /// A verdict as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictKept {
     /// What came of it.
     pub outcome: Outcome,
     /// Losses.
     pub score: Option<Score>,
     /// As it was signed.
-    #[serde(skip)]
     pub envelope: Envelope,
 }
 
 /// One task with everything that came of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Work {
     /// The task.
     pub assignment: Assignment,
     /// Where it stands.
-    #[serde(flatten)]
     pub stage: WorkStage,
     /// Changes with every event that concerns it.
     pub version: u64,
+    /// Validators that are asked for payment hashes.
+    pub holders: Vec<PublicKey>,
     /// Payment hashes by validator.
     pub hashes: BTreeMap<PublicKey, Vec<PaymentHash>>,
     /// Offered lots.
@@ -161,10 +183,14 @@ pub struct Work {
     pub sound: BTreeSet<PublicKey>,
     /// What validators found.
     pub verdicts: BTreeMap<PublicKey, VerdictKept>,
+    /// Whose verdict was looked at again, and whether it holds.
+    pub rulings: BTreeMap<PublicKey, bool>,
     /// Whether no further verdict is taken.
     pub judged: bool,
     /// Whether the escrow was paid and has not ended.
     pub escrow_open: bool,
+    /// Whether the record knows it: the miner held its reward.
+    pub recorded: bool,
     /// Paid and come back, once the escrow has ended.
     pub ended: Option<(Msat, Msat)>,
     /// Whether receipts are in the record.
@@ -172,12 +198,6 @@ pub struct Work {
 }
 
 impl Work {
-    /// Whether it is counted in: somebody says that it is right and nobody that it is wrong.
-    pub fn is_accepted(&self) -> bool {
-        let earned = |v: &VerdictKept| matches!(v.outcome, Outcome::Earned { .. });
-        self.stage == WorkStage::Revealed && !self.verdicts.is_empty() && self.verdicts.values().all(earned)
-    }
-
     /// Whether a validator holds secrets of its lots.
     pub fn is_held_by(&self, validator: &PublicKey) -> bool {
         self.lots.iter().any(|l| l.validator == *validator)
@@ -185,7 +205,7 @@ impl Work {
 }
 
 /// Sums over a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Taken from sponsors.
     pub pledged: Msat,
@@ -206,22 +226,22 @@ pub struct Totals {
 }
 
 /// A run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Its name.
     pub id: RunId,
     /// What it is.
     pub spec: RunSpec,
     /// What it is, as the coordinator signed it.
-    #[serde(skip)]
     pub signed: Envelope,
     /// Where it stands.
-    #[serde(flatten)]
     pub phase: Phase,
     /// Whether no round is begun.
     pub paused: bool,
     /// Whether it ends with this round, and why.
     pub cancelled: Option<String>,
+    /// Validators whose verdict did not hold: they have no lots any more.
+    pub overruled: BTreeSet<PublicKey>,
     /// Everybody who joined.
     pub miners: BTreeMap<PublicKey, Miner>,
     /// Tasks of this round, and those before that are still needed.
@@ -236,6 +256,16 @@ pub struct Run {
     pub checkpoints: Vec<Stepped>,
     /// Sums.
     pub totals: Totals,
+    /// Opened in the last round.
+    pub litter: Litter,
+    /// When the operator last said something, in milliseconds since 1970.
+    pub commanded: u64,
+    /// Attempts at this round that did not count.
+    pub failed: u32,
+    /// No round is begun before, in seconds since 1970.
+    pub not_before: u64,
+    /// Joining fees and refunds.
+    pub purse: Purse,
     /// Changes with every event.
     pub version: u64,
     /// Why the last outer step failed, if it did.

@@ -2,7 +2,8 @@
 
 use watershed_payments::escrow::{earned, split};
 use watershed_protocol::market::{
-    Commitment, Entry, Fault, Message, Opened, Opening, Outcome, Reveal, TermsOffered, Verdict,
+    Commitment, Entry, Fault, JudgingTimes, Message, Opened, Opening, Outcome, Reveal, TermsOffered,
+    TrajectoryHash, Verdict,
 };
 use watershed_protocol::{
     AssignmentId, Digest, Envelope, Msat, PaymentHash, PublicKey, RoundNumber, SubmissionId, encode,
@@ -46,33 +47,45 @@ impl Run {
         envelope: &Envelope,
         now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
+        // Sent again, a message changes nothing, and is not written down again either.
+        let work = |run: &Self| message.subject().and_then(|id| run.works.get(&id)).cloned();
+        let before = work(self);
         let mut effects = match message {
-            Message::Join(join) => return self.join(signer, join),
+            Message::Join(join) => return self.join(signer, join, now),
             Message::Leave { .. } => {
                 let miner = self.miners.get_mut(&signer).ok_or(Refusal::NotJoined(signer))?;
-                miner.active = false;
-                Vec::new()
+                if !miner.active {
+                    return Err(Refusal::Known);
+                }
+                (miner.active, miner.heard) = (false, now);
+                return Ok(Vec::new());
             }
             Message::Hashes { assignment, hashes } => self.hashes(*assignment, signer, hashes)?,
             Message::Accept { assignment, invoices } => self.accept(*assignment, signer, invoices)?,
             Message::Locked { assignment, reports } => self.locked(*assignment, signer, reports)?,
             Message::Decline { assignment, reason } => self.decline(*assignment, signer, reason)?,
-            Message::Commit(commitment) => self.commit(commitment, signer, envelope)?,
+            Message::Commit(commitment) => self.commit(commitment, signer, envelope, now)?,
             Message::Reveal(reveal) => self.reveal(reveal, signer, envelope)?,
-            Message::Open(opening) => self.open(opening, signer)?,
-            Message::Opened(opened) => self.opened(opened, signer)?,
+            Message::Open(opening) => self.open(opening, signer, envelope, now)?,
+            Message::Opened(opened) => self.opened(opened, signer, envelope, now)?,
             Message::Sound { assignment } => self.sound(*assignment, signer)?,
-            Message::Verdict(verdict) => self.verdict(verdict, signer, envelope)?,
+            Message::Verdict(verdict) => self.verdict(verdict, signer, envelope, now)?,
             Message::Receipts { assignment, receipts } => {
                 let work = self.own(*assignment, signer)?;
                 if work.receipts || receipts.is_empty() {
-                    return Ok(Vec::new());
+                    return Err(Refusal::Known);
                 }
                 let entry = record(envelope)?;
                 work.receipts = true;
                 vec![entry]
             }
         };
+        if effects.is_empty() && before.is_some() && before == work(self) {
+            return Err(Refusal::Known);
+        }
+        if let Some(miner) = self.miners.get_mut(&signer) {
+            miner.heard = now;
+        }
         if let Some(id) = message.subject() {
             effects.extend(self.moved(id, now));
         }
@@ -85,14 +98,14 @@ impl Run {
         signer: PublicKey,
         hashes: &[PaymentHash],
     ) -> Result<Vec<Effect>, Refusal> {
-        if !self.is_validator(&signer) {
-            return Err(Refusal::NotAllowed(signer));
-        }
-        let (tiers, members) = (self.spec.reward.tiers as usize, self.spec.committee.len());
+        let tiers = self.spec.reward.tiers as usize;
         // A secret that is given out for one task must not release the lot of another.
         let taken = |w: &Work| w.hashes.values().flatten().any(|hash| hashes.contains(hash));
         let elsewhere = self.works.iter().any(|(other, w)| *other != id && taken(w));
         let work = self.work(id)?;
+        if !work.holders.contains(&signer) {
+            return Err(Refusal::NotAllowed(signer));
+        }
         if let Some(known) = work.hashes.get(&signer) {
             return if known == hashes { Ok(Vec::new()) } else { Err(Refusal::Changed("hashes")) };
         }
@@ -108,7 +121,7 @@ impl Run {
             return Err(Refusal::Changed("a payment hash of another lot"));
         }
         work.hashes.insert(signer, hashes.to_vec());
-        Ok(if work.hashes.len() == members { self.make_offer(id) } else { Vec::new() })
+        Ok(if work.hashes.len() == work.holders.len() { self.make_offer(id) } else { Vec::new() })
     }
 
     /// Cuts the reward among the validators that gave hashes.
@@ -200,6 +213,7 @@ impl Run {
         commitment: &Commitment,
         signer: PublicKey,
         envelope: &Envelope,
+        now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
         let stage = self.stage();
         let work = self.own(commitment.assignment, signer)?;
@@ -215,6 +229,7 @@ impl Run {
         let entry = record(envelope)?;
         work.commitment = Some(commitment.clone());
         work.stage = WorkStage::Committed;
+        self.delivered(commitment.assignment, now);
         Ok(vec![entry])
     }
 
@@ -241,8 +256,22 @@ impl Run {
         Ok(vec![entry])
     }
 
-    fn open(&mut self, opening: &Opening, signer: PublicKey) -> Result<Vec<Effect>, Refusal> {
-        let (stage, steps, chunks) = (self.stage(), self.spec.inner.steps, self.spec.checks.chunks as usize);
+    /// Until when what is done, while the round is judged.
+    fn times(&self) -> Option<JudgingTimes> {
+        let judging = self.round.as_ref().filter(|r| r.stage == Stage::Judging)?;
+        Some(JudgingTimes::of(&self.spec.rounds, judging.until))
+    }
+
+    fn open(
+        &mut self,
+        opening: &Opening,
+        signer: PublicKey,
+        envelope: &Envelope,
+        now: u64,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let (times, steps, chunks) = (self.times(), self.spec.inner.steps, self.spec.checks.chunks as usize);
+        let trusted =
+            self.works.get(&opening.assignment).is_some_and(|w| self.is_trusted(&w.assignment.miner));
         let work = self.work(opening.assignment)?;
         if !work.is_held_by(&signer) {
             return Err(Refusal::NotAllowed(signer));
@@ -250,33 +279,56 @@ impl Run {
         if let Some(known) = work.openings.get(&signer) {
             return if known == opening { Ok(Vec::new()) } else { Err(Refusal::Changed("what to open")) };
         }
-        if work.stage != WorkStage::Revealed || stage != Some(Stage::Judging) || work.judged {
+        let Some(times) = times.filter(|_| work.stage == WorkStage::Revealed && !work.judged) else {
             return Err(wrong(work, "asking for openings"));
+        };
+        if now >= times.ask {
+            return Err(Refusal::Late("a request for openings"));
         }
-        if opening.step >= steps {
+        if opening.step.map_or(!trusted, |step| step >= steps) {
             return Err(Refusal::Range("the step"));
         }
         if opening.chunks.len() > chunks {
             return Err(Refusal::Count { what: "chunks", found: opening.chunks.len(), wanted: chunks });
         }
+        if work.verdicts.contains_key(&signer) {
+            return Err(wrong(work, "asking for openings after a verdict"));
+        }
+        let entry = record(envelope)?;
         work.openings.insert(signer, opening.clone());
-        Ok(Vec::new())
+        Ok(vec![entry])
     }
 
-    fn opened(&mut self, opened: &Opened, signer: PublicKey) -> Result<Vec<Effect>, Refusal> {
+    fn opened(
+        &mut self,
+        opened: &Opened,
+        signer: PublicKey,
+        envelope: &Envelope,
+        now: u64,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let times = self.times();
         let work = self.own(opened.assignment, signer)?;
         match work.openings.get(&opened.validator) {
-            Some(asked) if asked.step == opened.step => {}
+            Some(asked) if asked.step == opened.step && opened.step.is_some() == opened.state.is_some() => {}
             _ => return Err(wrong(work, "opening what nobody asked for")),
         }
         if let Some(known) = work.opened.get(&opened.validator) {
             return if known == opened { Ok(Vec::new()) } else { Err(Refusal::Changed("an opening")) };
         }
-        if work.judged {
+        let Some(times) = times.filter(|_| !work.judged) else {
             return Err(wrong(work, "opening"));
+        };
+        if now >= times.answer {
+            return Err(Refusal::Late("an answer"));
         }
+        let entry = record(envelope)?;
         work.opened.insert(opened.validator, opened.clone());
-        Ok(Vec::new())
+        Ok(vec![entry])
+    }
+
+    /// Whether validators may leave out the replay of part of a miner's work.
+    fn is_trusted(&self, miner: &PublicKey) -> bool {
+        self.miners.get(miner).is_some_and(|m| self.spec.checks.trusts(m.record))
     }
 
     fn sound(&mut self, id: AssignmentId, signer: PublicKey) -> Result<Vec<Effect>, Refusal> {
@@ -308,8 +360,9 @@ impl Run {
         verdict: &Verdict,
         signer: PublicKey,
         envelope: &Envelope,
+        now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
-        let (stage, randomness) = (self.stage(), self.randomness());
+        let (stage, times, randomness) = (self.stage(), self.times(), self.randomness());
         let (tiers, fee) = (self.spec.reward.tiers, self.spec.reward.verdict_fee);
         let id = verdict.assignment;
         let work = self.work(id)?;
@@ -327,8 +380,14 @@ impl Run {
         if submission != Some(verdict.submission) || randomness != Some(verdict.randomness) {
             return Err(Refusal::OtherSubmission);
         }
+        founded(work, verdict, signer, times, now)?;
         match &verdict.outcome {
             Outcome::Earned { share, preimages } => {
+                // It has no place in the record, and whoever computed has seen it.
+                let shown = work.reveal.as_ref().map(|r| TrajectoryHash::of(r.start, &r.steps));
+                if shown != work.commitment.as_ref().map(|c| c.trajectory) {
+                    return Err(Refusal::Unfounded("the steps that were shown are not those committed to"));
+                }
                 let paid = earned(tiers, *share).map_err(|_| Refusal::Range("the share"))?;
                 let lots = work.lots.iter().filter(|l| l.validator == signer);
                 let wanted = lots.zip(paid).filter(|(_, paid)| *paid).map(|(lot, _)| lot.hash);
@@ -353,6 +412,38 @@ impl Run {
             effects.push(Effect::Fee { assignment: id, validator: signer });
         }
         Ok(effects)
+    }
+}
+
+/// Whether a verdict follows from what its validator asked for: nobody finds right what it did not look at, nor says of a
+/// miner that has time left that it does not answer.
+fn founded(
+    work: &Work,
+    verdict: &Verdict,
+    signer: PublicKey,
+    times: Option<JudgingTimes>,
+    now: u64,
+) -> Result<(), Refusal> {
+    let asked = work.openings.get(&signer);
+    let same = match asked {
+        Some(asked) => verdict.step == asked.step && verdict.chunks == asked.chunks,
+        None => verdict.step.is_none() && verdict.chunks.is_empty(),
+    };
+    if !same {
+        return Err(Refusal::Unfounded("it names other checks"));
+    }
+    match &verdict.outcome {
+        Outcome::Earned { .. } if verdict.score.is_none() => Err(Refusal::Unfounded("it has no score")),
+        Outcome::Earned { .. } if !work.opened.contains_key(&signer) => {
+            Err(Refusal::Unfounded("nothing was opened to its validator"))
+        }
+        Outcome::Rejected(Fault::NoAnswer) if times.is_none_or(|t| now < t.answer) => {
+            Err(Refusal::Early("a verdict that there is no answer"))
+        }
+        Outcome::Rejected(Fault::NoAnswer) if work.openings.keys().all(|v| work.opened.contains_key(v)) => {
+            Err(Refusal::Unfounded("every request was answered"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use watershed_engine::device::OpenDevice;
 use watershed_engine::outer::OuterState;
 use watershed_protocol::market::view::FileView;
-use watershed_protocol::market::{RunSpec, Stepped};
+use watershed_protocol::market::{RunSpec, Stepped, TextSource};
 use watershed_protocol::{AssignmentId, Digest, RoundNumber, RunId, SubmissionId};
 use watershed_rounds::{OuterResult, Workbench, floats, floats_of};
+use watershed_shards::consents;
 use watershed_shards::library::Store;
+use watershed_shards::shard::OpenSet;
 use watershed_shards::transfer::{self, SetFile};
 
 use super::falsehood::Falsehood;
@@ -61,7 +63,7 @@ impl Computer {
         Ok(bench)
     }
 
-    async fn with<T: Send + 'static>(
+    pub(super) async fn with<T: Send + 'static>(
         &self,
         run: RunId,
         spec: &RunSpec,
@@ -90,15 +92,40 @@ impl Computer {
         run: RunId,
         spec: &RunSpec,
         blobs: &Blobs,
-    ) -> Result<Stepped, MoneyError> {
-        self.files(run, spec, blobs).await?;
+    ) -> Result<(TextSource, Stepped), MoneyError> {
+        let text = self.text(run, spec, blobs).await?;
         let result = self
             .with(run, spec, |bench| {
                 let state = OuterState { parameters: bench.initial(), velocity: Vec::new() };
                 bench.measured(state).map_err(other)
             })
             .await?;
-        keep(run, 0, result, Vec::new(), blobs).await
+        Ok((text, keep(run, 0, result, Vec::new(), blobs).await?))
+    }
+
+    /// What a run trains on, with everything that shows it among the blobs.
+    async fn text(&self, run: RunId, spec: &RunSpec, blobs: &Blobs) -> Result<TextSource, MoneyError> {
+        let files = self.files(run, spec, blobs).await?;
+        let set = files.iter().find(|f| f.role == "set").map(|f| f.sha256);
+        let (store, id) = (self.store.clone(), spec.data.shards);
+        let (described, consents) = blocking(move || {
+            let set = OpenSet::open(&store, id).map_err(other)?;
+            Ok((set.set().clone(), consents::collect(&store, &set).map_err(other)?))
+        })
+        .await?;
+        let consents = match consents {
+            Some(bytes) => Some(blobs.put(bytes).await?),
+            None => None,
+        };
+        Ok(TextSource {
+            run,
+            shards: id,
+            set: set.ok_or_else(|| other("the shard set has no description"))?,
+            snapshot: described.snapshot,
+            tokenizer: described.tokenizer,
+            index: described.index,
+            consents,
+        })
     }
 
     /// The checkpoint after a round.

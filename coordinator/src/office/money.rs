@@ -4,8 +4,9 @@ use std::future::Future;
 
 use thiserror::Error;
 use watershed_payments::treasury::TreasuryError;
+use watershed_payments::wallet::DestinationError;
 use watershed_protocol::market::RunSpec;
-use watershed_protocol::market::view::PledgeView;
+use watershed_protocol::market::view::{PledgeMade, PledgeView};
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RunId};
 
 use crate::blobs::BlobError;
@@ -24,10 +25,47 @@ pub enum MoneyError {
     /// The runs.
     #[error(transparent)]
     Market(#[from] MarketError),
+    /// Where a sponsor wants to be paid.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    /// Too many pledges that nobody has paid yet.
+    #[error("{count} pledges{} wait for their payment, which is the limit; try again in some minutes", if *.of_run { " for this run" } else { "" })]
+    TooMany {
+        /// How many.
+        count: usize,
+        /// Whether for this run alone.
+        of_run: bool,
+    },
+    /// A token that is nobody's.
+    #[error("this claim token is not that of a pledge for this run")]
+    NoClaim,
+    /// Nothing to be paid.
+    #[error("nothing is left of this pledge, or all of it is paid or being paid")]
+    NothingLeft,
+    /// It could not be paid.
+    #[error("it could not be paid: {0}. Nothing was sent; the claim stays good")]
+    NotPaid(String),
+    /// It is not over yet.
+    #[error("the payment is under way; ask for the pledge's state to see how it ends")]
+    UnderWay,
     /// Something else.
     #[error("{0}")]
     Other(String),
 }
+
+/// A payment to a sponsor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refunded {
+    /// Of which pledge.
+    pub pledge: PaymentHash,
+    /// The payment.
+    pub payment: PaymentHash,
+    /// How much.
+    pub amount: Msat,
+}
+
+/// The answer to a miner that has not paid to join: most often 402 with an invoice.
+pub type Unpaid = Box<axum::response::Response>;
 
 /// How a campaign ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +74,19 @@ pub enum Campaign {
     Funded(Vec<(PaymentHash, Msat)>),
     /// All went back.
     Over(String),
+}
+
+/// What a wallet has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Funds {
+    /// Channels, usable or not.
+    pub channels: usize,
+    /// Channels that can be used now.
+    pub usable: usize,
+    /// What they can send.
+    pub spendable: Msat,
+    /// On chain, in sat, as much as can be spent.
+    pub on_chain_sats: u64,
 }
 
 /// What is done with money.
@@ -54,13 +105,14 @@ pub trait Money: Send + Sync + 'static {
         reason: &str,
     ) -> impl Future<Output = Result<(), MoneyError>> + Send;
 
-    /// Asks for a pledge.
+    /// Asks for a pledge. What is left of it goes to `refund_to`, if that is given.
     fn pledge(
         &self,
         run: RunId,
         sponsor: &str,
         amount: Msat,
-    ) -> impl Future<Output = Result<PledgeView, MoneyError>> + Send;
+        refund_to: Option<&str>,
+    ) -> impl Future<Output = Result<PledgeMade, MoneyError>> + Send;
 
     /// How a pledge stands.
     fn pledge_state(&self, run: RunId, hash: &str) -> Result<PledgeView, MoneyError>;
@@ -75,6 +127,12 @@ pub trait Money: Send + Sync + 'static {
         reward: Msat,
         lots: usize,
     ) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// Closes all channels with a node, if there are any; an error while lots are open in them.
+    fn part(&self, node: &str) -> impl Future<Output = Result<(), MoneyError>> + Send;
+
+    /// What the wallet has; an error if it does not answer.
+    fn funds(&self) -> impl Future<Output = Result<Funds, MoneyError>> + Send;
 
     /// Makes an escrow.
     fn offer(
@@ -128,13 +186,32 @@ pub trait Money: Send + Sync + 'static {
         pledged: Msat,
     ) -> impl Future<Output = Result<Msat, MoneyError>> + Send;
 
-    /// Pays a sponsor's part of what is left: whoever knows the preimage of a pledge paid it.
+    /// Pays a sponsor's part of what is left to an invoice, an offer or an address: whoever knows the token made the pledge.
     fn refund(
         &self,
         run: RunId,
-        preimage: &str,
-        invoice: &str,
-    ) -> impl Future<Output = Result<Msat, MoneyError>> + Send;
+        claim: &str,
+        to: &str,
+    ) -> impl Future<Output = Result<Refunded, MoneyError>> + Send;
+
+    /// Pays sponsors where they wanted to be paid. Whether nothing more can be done.
+    fn pay_refunds(&self, run: RunId) -> impl Future<Output = Result<bool, MoneyError>> + Send;
+
+    /// All payments to sponsors of a run so far.
+    fn refunds(&self, run: RunId) -> Result<Vec<Refunded>, MoneyError>;
+
+    /// The payment with which a miner paid the joining fee, by what the headers show or the books say; or the answer that
+    /// asks for it.
+    fn joining_fee(
+        &self,
+        run: RunId,
+        spec: &RunSpec,
+        miner: PublicKey,
+        headers: &axum::http::HeaderMap,
+    ) -> impl Future<Output = Result<Result<PaymentHash, Unpaid>, MoneyError>> + Send;
+
+    /// Books a miner's joining fee to the run's budget.
+    fn book_joining_fee(&self, run: RunId, spec: &RunSpec, miner: PublicKey) -> Result<(), MoneyError>;
 
     /// Pays a validator what it was credited.
     fn pay_validator(

@@ -1,21 +1,23 @@
 //! Money over a real wallet.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::http::HeaderMap;
 use watershed_payments::escrow::{HoldState, LotState, LotTerms, Terms};
+use watershed_payments::l402::Desk;
 use watershed_payments::ledger::{Account, Name};
 use watershed_payments::store::SqliteStore;
 use watershed_payments::treasury::{
-    CampaignState, CampaignStatus, ChannelPolicy, LotStatus, Offer, PayoutState, PledgeStatus, Treasury,
-    TreasuryError,
+    CampaignState, CampaignStatus, LotStatus, Offer, PayoutState, Treasury, TreasuryError,
 };
 use watershed_payments::wallet::ldk::LdkWallet;
-use watershed_payments::wallet::{Invoice, NodeAddress, Wallet as _};
+use watershed_payments::wallet::{AddressClient, Invoice, NodeAddress, Wallet as _, WalletError};
 use watershed_protocol::market::RunSpec;
-use watershed_protocol::market::view::PledgeView;
-use watershed_protocol::{AssignmentId, Msat, PaymentHash, Preimage, PublicKey, RunId};
+use watershed_protocol::market::view::{PledgeMade, PledgeView};
+use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RunId};
 
-use super::money::{Campaign, Money, MoneyError};
+use super::fees::Made;
+use super::money::{Campaign, Funds, Money, MoneyError, Refunded, Unpaid};
 use super::sum;
 use crate::machine::Work;
 
@@ -23,7 +25,7 @@ use crate::machine::Work;
 const TURN: Duration = Duration::from_secs(3600);
 
 /// How long a payout is waited for before the caller is told that it is under way.
-const PAYOUT: Duration = Duration::from_secs(30);
+pub(super) const PAYOUT: Duration = Duration::from_secs(30);
 
 /// Most that a payout may cost on its way: a hundredth, and something for small ones.
 fn max_fee(amount: Msat) -> Msat {
@@ -32,17 +34,22 @@ fn max_fee(amount: Msat) -> Msat {
 
 /// The wallet and books of a coordinator.
 #[derive(Clone)]
-pub struct TreasuryMoney(pub Treasury<LdkWallet, SqliteStore>);
+pub struct TreasuryMoney {
+    pub(super) treasury: Treasury<LdkWallet, SqliteStore>,
+    pub(super) addresses: AddressClient,
+    pub(super) desk: Desk,
+    pub(super) made: Made,
+}
 
-fn other(text: impl std::fmt::Display) -> MoneyError {
+pub(super) fn other(text: impl std::fmt::Display) -> MoneyError {
     MoneyError::Other(text.to_string())
 }
 
-fn name(text: &str) -> Result<Name, MoneyError> {
+pub(super) fn name(text: &str) -> Result<Name, MoneyError> {
     text.parse().map_err(other)
 }
 
-fn budget(run: RunId, spec: &RunSpec) -> Result<Account, MoneyError> {
+pub(super) fn budget(run: RunId, spec: &RunSpec) -> Result<Account, MoneyError> {
     // Without pledges the operator pays.
     if spec.funding.goal > Msat::ZERO {
         Ok(Account::Budget(name(&run.to_string())?))
@@ -51,29 +58,23 @@ fn budget(run: RunId, spec: &RunSpec) -> Result<Account, MoneyError> {
     }
 }
 
-fn view(pledge: &PledgeStatus) -> PledgeView {
-    let state = match &pledge.hold.state {
-        HoldState::Invoiced => "invoiced",
-        HoldState::Held { .. } => "held",
-        HoldState::Claiming { .. } => "claiming",
-        HoldState::Settled { .. } => "settled",
-        HoldState::GivenBack { .. } => "given-back",
-    };
-    PledgeView {
-        invoice: pledge.hold.invoice.to_string(),
-        hash: pledge.hold.hash.to_string(),
-        state: state.to_owned(),
-        amount: pledge.hold.amount,
-    }
+/// Time since 1970.
+pub(super) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 impl TreasuryMoney {
-    fn status(&self, run: RunId) -> Result<CampaignStatus, MoneyError> {
-        Ok(self.0.campaign(&name(&run.to_string())?)?)
+    /// With what asks the servers of Lightning addresses, and what sells joining.
+    pub fn new(treasury: Treasury<LdkWallet, SqliteStore>, addresses: AddressClient, desk: Desk) -> Self {
+        Self { treasury, addresses, desk, made: Made::default() }
+    }
+
+    pub(super) fn status(&self, run: RunId) -> Result<CampaignStatus, MoneyError> {
+        Ok(self.treasury.campaign(&name(&run.to_string())?)?)
     }
 
     async fn paid_out(&self, hash: PaymentHash) -> Result<Msat, MoneyError> {
-        let treasury = &self.0;
+        let treasury = &self.treasury;
         let end = tokio::time::Instant::now() + PAYOUT;
         loop {
             let payout = treasury.payout(hash)?;
@@ -93,7 +94,7 @@ impl TreasuryMoney {
 
 impl Money for TreasuryMoney {
     async fn campaign(&self, run: RunId, spec: &RunSpec) -> Result<Campaign, MoneyError> {
-        let treasury = &self.0;
+        let treasury = &self.treasury;
         treasury.start_campaign(name(&run.to_string())?, spec.funding.goal, spec.funding.window, None)?;
         loop {
             let mut changes = treasury.changes();
@@ -117,24 +118,25 @@ impl Money for TreasuryMoney {
     }
 
     async fn cancel_campaign(&self, run: RunId, reason: &str) -> Result<(), MoneyError> {
-        match self.0.cancel_campaign(&name(&run.to_string())?, reason).await {
+        match self.treasury.cancel_campaign(&name(&run.to_string())?, reason).await {
             // It was funded in this moment, or cancelled before.
             Ok(_) | Err(TreasuryError::CampaignOver { .. }) => Ok(()),
             Err(e) => Err(e.into()),
         }
     }
 
-    async fn pledge(&self, run: RunId, sponsor: &str, amount: Msat) -> Result<PledgeView, MoneyError> {
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret).map_err(other)?;
-        let hold = self.0.pledge(&name(&run.to_string())?, name(sponsor)?, amount, secret).await?;
-        self.pledge_state(run, &hold.hash.to_string())
+    async fn pledge(
+        &self,
+        run: RunId,
+        sponsor: &str,
+        amount: Msat,
+        refund_to: Option<&str>,
+    ) -> Result<PledgeMade, MoneyError> {
+        self.make_pledge(run, sponsor, amount, refund_to).await
     }
 
     fn pledge_state(&self, run: RunId, hash: &str) -> Result<PledgeView, MoneyError> {
-        let status = self.status(run)?;
-        let found = status.pledges.iter().find(|p| p.hold.hash.to_string() == hash);
-        found.map(view).ok_or_else(|| other(format!("this run has no pledge {hash}")))
+        self.find_pledge(run, hash)
     }
 
     fn raised(&self, run: RunId) -> Result<(Msat, Msat), MoneyError> {
@@ -144,8 +146,29 @@ impl Money for TreasuryMoney {
 
     async fn channel(&self, node: &str, reward: Msat, lots: usize) -> Result<(), MoneyError> {
         let node: NodeAddress = node.parse().map_err(other)?;
-        self.0.ensure_capacity(&node, reward, lots, &ChannelPolicy::default()).await?;
+        self.treasury.ensure_capacity(&node, reward, lots).await?;
         Ok(())
+    }
+
+    async fn part(&self, node: &str) -> Result<(), MoneyError> {
+        let node: NodeAddress = node.parse().map_err(other)?;
+        match self.treasury.release(node.id, false).await {
+            Ok(_) | Err(TreasuryError::Wallet(WalletError::NoChannel(_))) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn funds(&self) -> Result<Funds, MoneyError> {
+        let wallet = self.treasury.wallet();
+        let channels = wallet.channels().await.map_err(TreasuryError::from)?;
+        let balances = wallet.balances().await.map_err(TreasuryError::from)?;
+        let usable: Vec<_> = channels.iter().filter(|c| c.usable).collect();
+        Ok(Funds {
+            channels: channels.len(),
+            usable: usable.len(),
+            spendable: sum(usable.iter().map(|c| c.next_htlc)),
+            on_chain_sats: balances.on_chain_spendable_sats,
+        })
     }
 
     async fn offer(
@@ -166,20 +189,20 @@ impl Money for TreasuryMoney {
             budget: budget(run, spec)?,
             earner: Account::Miner(name(&work.assignment.miner.to_string())?),
         };
-        Ok(self.0.offer(&offer)?)
+        Ok(self.treasury.offer(&offer)?)
     }
 
     async fn lock(&self, assignment: AssignmentId, invoices: &[String]) -> Result<(), MoneyError> {
         let subject = assignment.subject();
         let parsed: Result<Vec<Invoice>, _> = invoices.iter().map(|i| i.parse::<Invoice>()).collect();
         let locked = match parsed {
-            Ok(invoices) => self.0.lock(subject, &invoices).await.map_err(MoneyError::from),
+            Ok(invoices) => self.treasury.lock(subject, &invoices).await.map_err(MoneyError::from),
             Err(e) => Err(other(e)),
         };
         let lots = match locked {
             Ok(lots) => lots,
             Err(e) => {
-                self.0.withdraw_offer(subject)?;
+                self.treasury.withdraw_offer(subject)?;
                 return Err(e);
             }
         };
@@ -195,12 +218,12 @@ impl Money for TreasuryMoney {
         assignment: AssignmentId,
         reports: &[(PaymentHash, u32)],
     ) -> Result<(), MoneyError> {
-        self.0.confirm(assignment.subject(), reports).await?;
+        self.treasury.confirm(assignment.subject(), reports).await?;
         Ok(())
     }
 
     async fn withdraw(&self, assignment: AssignmentId) -> Result<(), MoneyError> {
-        match self.0.withdraw_offer(assignment.subject()) {
+        match self.treasury.withdraw_offer(assignment.subject()) {
             // What is in flight has to come back by itself.
             Ok(_) | Err(TreasuryError::NoEscrow(_) | TreasuryError::Lot(_)) => Ok(()),
             Err(e) => Err(e.into()),
@@ -215,8 +238,8 @@ impl Money for TreasuryMoney {
         let subject = assignment.subject();
         let end = tokio::time::Instant::now() + TURN;
         loop {
-            let mut changes = self.0.changes();
-            let lots: Vec<LotStatus> = match self.0.escrow(subject) {
+            let mut changes = self.treasury.changes();
+            let lots: Vec<LotStatus> = match self.treasury.escrow(subject) {
                 Ok(lots) => lots,
                 Err(TreasuryError::NoEscrow(_)) => return Ok((Msat::ZERO, Msat::ZERO)),
                 Err(e) => return Err(e.into()),
@@ -250,7 +273,7 @@ impl Money for TreasuryMoney {
         let to = Account::Validator(name(&validator.to_string())?);
         let key = format!("verdict/{assignment}/{validator}");
         let memo = format!("verdict on {assignment}");
-        Ok(self.0.transfer(&key, &budget(run, spec)?, &to, spec.reward.verdict_fee, &memo)?)
+        Ok(self.treasury.transfer(&key, &budget(run, spec)?, &to, spec.reward.verdict_fee, &memo)?)
     }
 
     async fn finish(&self, run: RunId, spec: &RunSpec, pledged: Msat) -> Result<Msat, MoneyError> {
@@ -260,7 +283,7 @@ impl Money for TreasuryMoney {
         let from = budget(run, spec)?;
         let status = self.status(run)?;
         // Repeated after a kill: what was divided already is counted by its transfers.
-        let mut left = self.0.available(&from)?;
+        let mut left = self.treasury.available(&from)?;
         let mut parts = Msat::ZERO;
         let taken: Vec<(PaymentHash, Msat)> = status
             .pledges
@@ -270,8 +293,13 @@ impl Money for TreasuryMoney {
                 _ => None,
             })
             .collect();
+        if taken.is_empty() {
+            // Joining fees of a run that never began: there is nobody to give them to.
+            self.treasury.transfer(&format!("left/{run}"), &from, &Account::Operator, left, "no pledges")?;
+            return Ok(Msat::ZERO);
+        }
         for (hash, _) in &taken {
-            let part = self.0.available(&Account::Sponsor(name(&hash.to_string())?))?;
+            let part = self.treasury.available(&Account::Sponsor(name(&hash.to_string())?))?;
             left = left.checked_add(part).unwrap_or(left);
         }
         for (hash, amount) in &taken {
@@ -281,32 +309,49 @@ impl Money for TreasuryMoney {
             if share > Msat::ZERO {
                 let to = Account::Sponsor(name(&hash.to_string())?);
                 let memo = "the pledge's part of what the run did not spend";
-                self.0.transfer(&format!("left/{run}/{hash}"), &from, &to, share, memo)?;
+                self.treasury.transfer(&format!("left/{run}/{hash}"), &from, &to, share, memo)?;
                 parts = parts.checked_add(share).unwrap_or(parts);
             }
         }
         Ok(parts)
     }
 
-    async fn refund(&self, run: RunId, preimage: &str, invoice: &str) -> Result<Msat, MoneyError> {
-        let hash = Preimage::parse(preimage).map_err(other)?.hash();
-        self.pledge_state(run, &hash.to_string())?;
-        let invoice: Invoice = invoice.parse().map_err(other)?;
-        let from = Account::Sponsor(name(&hash.to_string())?);
-        self.0.pay_out(&invoice, max_fee(invoice.amount()), from).await?;
-        self.paid_out(invoice.hash()).await
+    async fn refund(&self, run: RunId, claim: &str, to: &str) -> Result<Refunded, MoneyError> {
+        self.pay_claim(run, claim, to).await
+    }
+
+    async fn pay_refunds(&self, run: RunId) -> Result<bool, MoneyError> {
+        self.pay_all(run).await
+    }
+
+    fn refunds(&self, run: RunId) -> Result<Vec<Refunded>, MoneyError> {
+        self.all_paid(run)
+    }
+
+    async fn joining_fee(
+        &self,
+        run: RunId,
+        spec: &RunSpec,
+        miner: PublicKey,
+        headers: &HeaderMap,
+    ) -> Result<Result<PaymentHash, Unpaid>, MoneyError> {
+        self.ask_joining_fee(run, spec, miner, headers).await
+    }
+
+    fn book_joining_fee(&self, run: RunId, spec: &RunSpec, miner: PublicKey) -> Result<(), MoneyError> {
+        self.move_joining_fee(run, spec, miner)
     }
 
     async fn pay_validator(&self, validator: PublicKey, invoice: &str) -> Result<Msat, MoneyError> {
         let invoice: Invoice = invoice.parse().map_err(other)?;
         let from = Account::Validator(name(&validator.to_string())?);
-        self.0.pay_out(&invoice, max_fee(invoice.amount()), from).await?;
+        self.treasury.pay_out(&invoice, max_fee(invoice.amount()), from).await?;
         self.paid_out(invoice.hash()).await
     }
 }
 
 impl std::fmt::Debug for TreasuryMoney {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TreasuryMoney({})", self.0.wallet().node_id())
+        write!(f, "TreasuryMoney({})", self.treasury.wallet().node_id())
     }
 }

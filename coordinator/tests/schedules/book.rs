@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use watershed_protocol::market::Stepped;
+use watershed_protocol::market::{Stepped, TextSource};
 use watershed_protocol::{AssignmentId, Digest, Msat, PaymentHash, PublicKey, RoundNumber};
 
 use watershed_coordinator::machine::{Effect, Event, Run};
@@ -62,6 +62,8 @@ pub(crate) enum Done {
 pub(crate) struct Book {
     pub(crate) escrows: BTreeMap<AssignmentId, Escrow>,
     pub(crate) fees: BTreeSet<(AssignmentId, PublicKey)>,
+    /// What there is to spend, if sponsors pay.
+    pledged: Option<Msat>,
     /// Outcomes that do not change when an effect is carried out again.
     settled: BTreeMap<String, Event>,
     withdrawn: BTreeSet<AssignmentId>,
@@ -70,6 +72,21 @@ pub(crate) struct Book {
 
 fn luck(rng: &mut Rng, fair: bool, percent: u64) -> Result<(), String> {
     if fair || rng.chance(percent) { Ok(()) } else { Err("bad luck".to_owned()) }
+}
+
+/// The first checkpoint of a run.
+pub(crate) fn prepared(run: &Run) -> Event {
+    let none = Digest([0; 32]);
+    let text = TextSource {
+        run: run.id,
+        shards: run.spec.data.shards,
+        set: none,
+        snapshot: run.spec.data.snapshot,
+        tokenizer: run.spec.data.tokenizer,
+        index: none,
+        consents: None,
+    };
+    Event::Prepared { text, first: stepped(run, 0, Vec::new()) }
 }
 
 pub(crate) fn stepped(run: &Run, round: u32, accepted: Vec<AssignmentId>) -> Stepped {
@@ -114,8 +131,9 @@ impl Book {
             Effect::Campaign => match rng.below(if fair { 5 } else { 10 }) {
                 0 => Event::Unfunded { reason: TOO_LITTLE.to_owned() },
                 1..=4 => {
-                    let pledges =
-                        (1..=3).map(|n| (PaymentHash::from_bytes([n; 32]), run.spec.funding.goal)).collect();
+                    let part = Msat::new(run.spec.funding.goal.msat().div_ceil(3));
+                    self.pledged = Some(Msat::new(part.msat() * 3));
+                    let pledges = (1..=3).map(|n| (PaymentHash::from_bytes([n; 32]), part)).collect();
                     Event::Funded { pledges }
                 }
                 _ => return Done::Wait,
@@ -124,13 +142,23 @@ impl Book {
                 self.campaign_cancelled = true;
                 return Done::Quiet;
             }
-            Effect::Prepare => Event::Prepared(stepped(run, 0, Vec::new())),
+            Effect::Prepare => prepared(run),
             Effect::Channel { miner, version } => {
                 let (miner, version, result) = (*miner, *version, luck(rng, fair, 80));
                 return Done::Event(Box::new(Event::Channel { miner, version, result }));
             }
+            Effect::Discard { .. } => return Done::Quiet,
+            Effect::Part { node, .. } => {
+                let held = |e: &&Escrow| e.lots.iter().any(|l| matches!(l.state, LotState::InFlight { .. }));
+                let held = self.escrows.values().filter(held).any(|e| e.node == *node);
+                return if held { Done::Wait } else { Done::Quiet };
+            }
             Effect::Offer { assignment } => self.offer(*assignment, run, luck(rng, fair, 90)),
-            Effect::Lock { assignment, .. } => self.lock(*assignment, now, rng, fair),
+            Effect::Lock { assignment, .. } => {
+                let locked = self.lock(*assignment, now, rng, fair);
+                self.within_budget(run);
+                locked
+            }
             Effect::Confirm { assignment, .. } => {
                 let held = |e: &Escrow| e.lots.iter().all(|l| matches!(l.state, LotState::InFlight { .. }));
                 let held = self.escrows.get(assignment).is_some_and(held);
@@ -151,12 +179,23 @@ impl Book {
             },
             Effect::Fee { assignment, validator } => {
                 self.fees.insert((*assignment, *validator));
+                self.within_budget(run);
                 return Done::Quiet;
+            }
+            Effect::Rule { assignment, .. } => {
+                let work = &run.works[assignment];
+                let rulings = || {
+                    let each = work.verdicts.iter();
+                    each.map(|(v, kept)| (*v, crate::truth::holds(*assignment, work, kept))).collect()
+                };
+                let result = luck(rng, fair, 80).map(|()| rulings());
+                return Done::Event(Box::new(Event::Ruled { assignment: *assignment, result }));
             }
             Effect::Step { round, accepted, .. } => {
                 let result = luck(rng, fair, 70).map(|()| stepped(run, round + 1, accepted.clone()));
                 return Done::Event(Box::new(Event::Advanced { round: *round, result }));
             }
+            Effect::JoiningFee { .. } | Effect::Refunds => return Done::Quiet,
             Effect::Finish => {
                 let held = |e: &Escrow| e.lots.iter().any(|l| matches!(l.state, LotState::InFlight { .. }));
                 let open = self.escrows.iter().find(|(_, e)| held(e));
@@ -168,6 +207,16 @@ impl Book {
         };
         self.settled.insert(name, event.clone());
         Done::Event(Box::new(event))
+    }
+
+    /// A real book would refuse what is not there, and the effect would be tried for ever.
+    fn within_budget(&self, run: &Run) {
+        let Some(pledged) = self.pledged else { return };
+        let lots = self.escrows.values().flat_map(|e| &e.lots);
+        let out = lots.filter(|l| matches!(l.state, LotState::InFlight { .. } | LotState::Settled));
+        let out: u64 = out.map(|l| l.amount.msat()).sum();
+        let fees = self.fees.len() as u64 * run.spec.reward.verdict_fee.msat();
+        assert!(out + fees <= pledged.msat(), "{out} locked or paid and {fees} of fees, of {pledged}");
     }
 
     fn offer(&mut self, assignment: AssignmentId, run: &Run, result: Result<(), String>) -> Event {

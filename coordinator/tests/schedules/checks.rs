@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_coordinator::machine::{Effect, Event, Phase, Run, Stage, Work, WorkStage};
 use watershed_payments::wallet::NodeAddress;
-use watershed_protocol::market::{Entry, FinalState, Message, Outcome};
+use watershed_protocol::market::{Entry, Fault, FinalState, JudgingTimes, Message, Outcome};
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey};
 
 use crate::book::Book;
+use crate::parties::SHOWN;
+use crate::truth::{honest_work_counts, is_accepted, is_counted, is_unanswered};
 
 #[derive(Default)]
 pub(crate) struct Checks {
     names: BTreeSet<String>,
+    /// Validators that say what is not so.
+    pub(crate) liars: BTreeSet<PublicKey>,
     /// Tasks whose lots a look at the node found with the miner.
     confirmed: BTreeSet<AssignmentId>,
     assigned: BTreeSet<AssignmentId>,
@@ -53,12 +57,6 @@ fn dropped(work: &Work) -> bool {
     matches!(work.stage, WorkStage::Dropped { .. })
 }
 
-/// Shown, and every verdict on it says that it is right.
-fn right(work: &Work) -> bool {
-    let wrong = work.verdicts.values().any(|v| matches!(v.outcome, Outcome::Rejected(_)));
-    work.stage == WorkStage::Revealed && !work.verdicts.is_empty() && !wrong
-}
-
 fn sum(amounts: impl Iterator<Item = Msat>) -> u64 {
     amounts.map(Msat::msat).sum()
 }
@@ -77,6 +75,7 @@ impl Checks {
             assert!(matches!(event, Event::Begin { .. }), "{id} came from {event:?}");
             assert!(!before.paused && !self.cancelled, "a round begins though the operator wants none");
             assert_eq!(work.stage, WorkStage::Hashing);
+            assert!(!work.holders.is_empty() && !work.holders.iter().any(|v| run.overruled.contains(v)));
         }
         if matches!(event, Event::Begin { .. }) {
             assert!(run.current().count() >= run.spec.rounds.min_miners as usize, "too few for a round");
@@ -93,8 +92,9 @@ impl Checks {
             match effect {
                 Effect::Step { round, accepted, .. } => {
                     let counted: Vec<_> =
-                        run.current().filter(|(_, w)| right(w)).map(|(id, _)| *id).collect();
+                        run.current().filter(|(id, w)| is_accepted(**id, w)).map(|(id, _)| *id).collect();
                     assert_eq!(*accepted, counted);
+                    honest_work_counts(run, accepted, &|v| !self.liars.contains(v));
                     assert_eq!(self.stepping.replace(*round), None, "two attempts at once");
                     assert!(accepted.len() >= run.spec.rounds.min_accepted as usize);
                     let first = self.steps.entry(*round).or_insert_with(|| accepted.clone());
@@ -156,6 +156,23 @@ impl Checks {
         if rank(&was.stage) < 6 && (6..9).contains(&rank(&is.stage)) {
             assert!(self.confirmed.contains(&id), "{id} counts as locked and nobody looked");
         }
+        if was.rulings != is.rulings {
+            assert!(
+                was.rulings.is_empty()
+                    && matches!(event, Event::Ruled { assignment, .. } if *assignment == id)
+            );
+            assert_eq!((stage, is.rulings.len()), (Some(Stage::Stepping), is.verdicts.len()));
+        }
+        let times = round.map(|r| JudgingTimes::of(&before.spec.rounds, r.until));
+        if was.openings != is.openings {
+            assert!(times.is_some_and(|t| now < t.ask) && stage == Some(Stage::Judging), "asked too late");
+        }
+        if was.opened != is.opened {
+            assert!(
+                times.is_some_and(|t| now < t.answer) && stage == Some(Stage::Judging),
+                "answered too late"
+            );
+        }
         if was.commitment != is.commitment {
             assert_eq!((&was.commitment, &was.stage), (&None, &WorkStage::Locked));
             assert!(self.assigned.contains(&id), "{id} is not in the record");
@@ -179,6 +196,9 @@ impl Checks {
                 (Some(validator), before.randomness(), was.commitment.as_ref().map(|c| c.submission));
             let found = (said.map(|s| s.0), said.map(|s| s.1.randomness), said.map(|s| s.1.submission));
             assert_eq!(found, wanted);
+            if kept.outcome == Outcome::Rejected(Fault::NoAnswer) {
+                assert!(times.is_some_and(|t| now >= t.answer) && is_unanswered(is), "it was in time");
+            }
             self.verdicts += 1;
             if let Outcome::Earned { preimages, .. } = &kept.outcome {
                 for hash in preimages.iter().map(|p| p.hash()) {
@@ -199,13 +219,16 @@ impl Checks {
             return;
         };
         // The last verdict may end the round, so what became of a task is in the newer state where it is still known.
-        let newest =
-            |(id, w): (&AssignmentId, &Work)| (*id, run.works.get(id).map_or_else(|| right(w), right));
+        let newest = |(id, w): (&AssignmentId, &Work)| (*id, is_counted(*id, run.works.get(id).unwrap_or(w)));
         let accepted: Vec<AssignmentId> =
             before.current().map(newest).filter(|(_, yes)| *yes).map(|(id, _)| id).collect();
         match self.steps.get(&round.number) {
             Some(step) => assert_eq!(*step, accepted),
-            None => assert!(accepted.len() < run.spec.rounds.min_accepted as usize, "no outer step"),
+            // A round that is broken off while rulings fail has no outer step, whatever was ruled on before.
+            None => {
+                let unruled = before.current().any(|(_, w)| w.is_disputed());
+                assert!(unruled || accepted.len() < run.spec.rounds.min_accepted as usize, "no outer step");
+            }
         }
         self.lately = 0;
         self.accepted += u32::try_from(accepted.len()).unwrap();
@@ -246,6 +269,10 @@ impl Checks {
         for effect in effects {
             if let Some(name) = effect.name() {
                 assert!(self.names.insert(name), "asked for twice: {effect:?}");
+            }
+            if let Effect::Discard { blobs, .. } = effect {
+                // Whoever opens the name of somebody's submission does not have it deleted.
+                assert!(!blobs.is_empty() && !blobs.contains(&SHOWN), "{blobs:?}");
             }
             let Effect::Record(entry) = effect else { continue };
             match &**entry {

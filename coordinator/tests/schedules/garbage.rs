@@ -3,7 +3,7 @@
 use watershed_protocol::market::{Join, Message, Opened, Opening, Outcome, Verdict};
 use watershed_protocol::{AssignmentId, Digest, Msat, PaymentHash, Preimage, PublicKey, SubmissionId};
 
-use crate::parties::{commitment, reveal};
+use crate::parties::{SHOWN, commitment, reveal};
 use crate::setup::cast;
 use crate::world::World;
 
@@ -23,7 +23,7 @@ impl World {
         let count = self.rng.below(9);
         let text = |n: u64| "x".repeat(n as usize * 40);
         let hash = |n: u64| PaymentHash::from_bytes([n as u8; 32]);
-        let some = Digest([self.rng.below(3) as u8; 32]);
+        let some = if self.rng.chance(25) { SHOWN } else { Digest([self.rng.below(3) as u8; 32]) };
         let message = match self.rng.below(11) {
             0 => Message::Hashes { assignment, hashes: (0..count).map(hash).collect() },
             1 => Message::Accept { assignment, invoices: (0..count).map(text).collect() },
@@ -36,13 +36,13 @@ impl World {
             }
             5 => {
                 let chunks = (0..count).collect();
-                Message::Open(Opening { assignment, step: self.rng.small(0, 4), chunks })
+                Message::Open(Opening { assignment, step: Some(self.rng.small(0, 4)), chunks })
             }
             6 => Message::Opened(Opened {
                 assignment,
                 validator: other,
-                step: self.rng.small(0, 4),
-                state: some,
+                step: Some(self.rng.small(0, 4)),
+                state: Some(some),
                 chunks: some,
             }),
             7 => {

@@ -5,7 +5,7 @@ use watershed_protocol::market::{Join, Message, RunSpec};
 use watershed_protocol::{Envelope, Msat, SecretKey};
 
 use crate::Kind;
-use crate::book::stepped;
+use crate::book::prepared;
 use crate::rng::Rng;
 use crate::setup::{cast, spec};
 
@@ -44,7 +44,7 @@ fn a_message_that_the_record_cannot_hold_changes_nothing() {
         min_per_million_tokens: Msat::ZERO,
         lost_state: false,
     };
-    run.apply(&Event::Prepared(stepped(&run, 0, Vec::new())), 0).unwrap();
+    run.apply(&prepared(&run), 0).unwrap();
     run.apply(&said(Message::Join(join), &cast().envelope), 0).unwrap();
     let asked = run.miners[&signer].asked;
     run.apply(&Event::Channel { miner: signer, version: asked, result: Ok(()) }, 0).unwrap();

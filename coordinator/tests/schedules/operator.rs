@@ -1,6 +1,6 @@
 //! Who runs the coordinator.
 
-use watershed_coordinator::machine::Event;
+use watershed_coordinator::machine::{Event, Phase};
 
 use crate::Kind;
 use crate::world::{Item, World};
@@ -11,14 +11,19 @@ const PATIENCE: u64 = 6_000;
 impl World {
     pub(crate) fn operate(&mut self) {
         self.soon(Item::Operator, 200, 1_500);
+        // Now and then somebody sends an old command again.
+        let at = if self.rng.chance(90) { self.now } else { self.run.commanded.saturating_sub(1) };
         let event = match (self.fair, self.rng.below(100)) {
             (Some(since), 40..) if self.now > since + PATIENCE => {
-                Event::Cancel { reason: "enough".to_owned() }
+                let open = self.run.works.values().any(|w| w.escrow_open);
+                let stuck = self.run.phase == Phase::Running && self.run.round.is_none() && !open;
+                assert!(!stuck || self.run.can_pay_a_round(), "it waits for money that cannot come");
+                Event::Cancel { reason: "enough".to_owned(), at }
             }
-            (Some(_), _) | (None, 0..45) => Event::Resume,
-            (None, 45..70) => Event::Pause,
+            (Some(_), _) | (None, 0..45) => Event::Resume { at },
+            (None, 45..70) => Event::Pause { at },
             (None, 70..74) if self.kind != Kind::Honest => {
-                Event::Cancel { reason: format!("at {}", self.now) }
+                Event::Cancel { reason: format!("at {}", self.now), at }
             }
             (None, _) => return,
         };

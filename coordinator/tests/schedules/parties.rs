@@ -4,7 +4,8 @@
 use watershed_coordinator::machine::{Run, Stage, Work, WorkStage};
 use watershed_payments::escrow::earned;
 use watershed_protocol::market::{
-    Commitment, Fault, Join, Message, Opened, Opening, Outcome, Reveal, StepClaim, TrajectoryHash, Verdict,
+    Commitment, Fault, Join, JudgingTimes, Message, Opened, Opening, Outcome, Reveal, Score, StepClaim,
+    TrajectoryHash, Verdict,
 };
 use watershed_protocol::{AssignmentId, Digest, Msat, PaymentHash, Preimage, PublicKey, RunId, SubmissionId};
 
@@ -12,6 +13,7 @@ use crate::Kind;
 use crate::book::LotState;
 use crate::rng::Rng;
 use crate::setup::cast;
+use crate::truth::{FAULT, is_right, is_unanswered, score};
 use crate::world::{Item, World};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +30,8 @@ pub(crate) enum Manner {
     Rubbish,
     /// A validator whose verdicts and hashes are wrong at times.
     Lying,
+    /// A miner that does not do the work, or answers only some.
+    Cheating,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +43,13 @@ pub(crate) struct Party {
 }
 
 impl Party {
+    /// Whether it is a validator that says what is not so.
+    pub(crate) fn is_liar(&self) -> Option<PublicKey> {
+        (self.miner.is_none() && self.manner == Manner::Lying).then_some(self.key)
+    }
+}
+
+impl Party {
     pub(crate) fn all(rng: &mut Rng, kind: Kind, validators: usize) -> Vec<Self> {
         let manner = |rng: &mut Rng, bad: &[Manner], percent| match kind {
             Kind::Honest => Manner::Honest,
@@ -47,9 +58,11 @@ impl Party {
         };
         let silent = Manner::Silent(rng.between(1, 60));
         let (bad_miner, bad_validator, percent): (&[Manner], &[Manner], u64) = match kind {
-            Kind::Hostile => {
-                (&[Manner::Rubbish, Manner::Restless], &[Manner::Lying, Manner::Rubbish, silent], 75)
-            }
+            Kind::Hostile => (
+                &[Manner::Rubbish, Manner::Restless, Manner::Cheating],
+                &[Manner::Lying, Manner::Rubbish, silent],
+                75,
+            ),
             Kind::Silent => (&[silent, Manner::Late], &[silent, Manner::Late], 60),
             _ => (
                 &[
@@ -59,6 +72,7 @@ impl Party {
                     Manner::NeverAccepting,
                     Manner::Restless,
                     Manner::Rubbish,
+                    Manner::Cheating,
                 ],
                 &[silent, Manner::Late, Manner::Rubbish, Manner::Lying],
                 40,
@@ -81,19 +95,23 @@ impl Party {
 pub(crate) fn commitment(assignment: AssignmentId, salt: u8) -> Commitment {
     let mut bytes = assignment.to_bytes();
     bytes[0] ^= salt;
+    let shown = reveal(assignment);
     Commitment {
         assignment,
         submission: SubmissionId::from_bytes(bytes),
-        trajectory: TrajectoryHash(Digest([1; 32])),
+        trajectory: TrajectoryHash::of(shown.start, &shown.steps),
         error_feedback: Digest([2; 32]),
         moments: Digest([3; 32]),
         updates: 2,
     }
 }
 
+/// The submission of everybody.
+pub(crate) const SHOWN: Digest = Digest([6; 32]);
+
 pub(crate) fn reveal(assignment: AssignmentId) -> Reveal {
     let step = StepClaim { state: Digest([4; 32]), loss: 5 };
-    Reveal { assignment, blob: Digest([6; 32]), start: Digest([7; 32]), steps: vec![step; 2] }
+    Reveal { assignment, blob: SHOWN, start: Digest([7; 32]), steps: vec![step; 2] }
 }
 
 fn preimage(validator: PublicKey, assignment: AssignmentId, tier: u32) -> Preimage {
@@ -172,6 +190,7 @@ impl World {
         }
         let stage = self.run.round.as_ref().map(|r| r.stage);
         for (id, work) in self.run.works.iter().filter(|(_, w)| w.assignment.miner == party.key) {
+            let cheats = party.manner == Manner::Cheating && id.to_bytes()[0] < 170;
             match (&work.stage, stage) {
                 (WorkStage::Offered, _) if party.manner == Manner::NeverAccepting => {}
                 (WorkStage::Dropped { .. }, _) => {}
@@ -188,20 +207,24 @@ impl World {
                     messages.push(Message::Locked { assignment: *id, reports });
                 }
                 (WorkStage::Locked, Some(Stage::Locking | Stage::Training)) => {
-                    messages.push(Message::Commit(commitment(*id, 0)));
+                    messages.push(Message::Commit(commitment(*id, u8::from(cheats))));
                 }
                 (WorkStage::Committed, Some(Stage::Revealing)) => {
                     messages.push(Message::Reveal(reveal(*id)));
                 }
                 (WorkStage::Revealed, Some(Stage::Judging)) => {
-                    let asked = work.openings.values().zip(work.openings.keys());
+                    // Some answer only those whose questions they like.
+                    let likes = |v: &PublicKey| !cheats || v.to_bytes()[31] < 128;
+                    let asked = work.openings.values().zip(work.openings.keys()).filter(|(_, v)| likes(v));
                     messages.extend(asked.filter(|(_, v)| !work.opened.contains_key(v)).map(|(o, v)| {
-                        let (state, chunks) = (Digest([8; 32]), Digest([9; 32]));
+                        let trick = party.manner == Manner::Rubbish && self.rng.chance(50);
+                        let state = if trick { SHOWN } else { Digest([8; 32]) };
+                        let chunks = Digest([9; 32]);
                         Message::Opened(Opened {
                             assignment: *id,
                             validator: *v,
                             step: o.step,
-                            state,
+                            state: o.step.map(|_| state),
                             chunks,
                         })
                     }));
@@ -233,7 +256,8 @@ impl World {
         let mut messages = Vec::new();
         let lying = party.manner == Manner::Lying;
         for (id, work) in self.run.current() {
-            if work.stage == WorkStage::Hashing && !work.hashes.contains_key(&party.key) {
+            let asked = work.holders.contains(&party.key) || lying;
+            if work.stage == WorkStage::Hashing && asked && !work.hashes.contains_key(&party.key) {
                 let tiers = self.run.spec.reward.tiers;
                 let mut hashes: Vec<PaymentHash> =
                     (0..tiers).map(|t| preimage(party.key, *id, t).hash()).collect();
@@ -249,11 +273,13 @@ impl World {
                 continue;
             }
             if !work.openings.contains_key(&party.key) && self.rng.chance(70) {
-                let opening = Opening { assignment: *id, step: self.rng.small(0, 1), chunks: vec![1] };
-                messages.push(Message::Open(opening));
+                let trusted = self.run.miners.get(&work.assignment.miner).map(|m| m.record);
+                let trusted = trusted.is_some_and(|r| self.run.spec.checks.trusts(r));
+                let step = (!trusted || self.rng.chance(50)).then(|| self.rng.small(0, 1));
+                messages.push(Message::Open(Opening { assignment: *id, step, chunks: vec![1] }));
             }
-            if work.opened.contains_key(&party.key) || self.rng.chance(20) {
-                messages.extend(verdict(&mut self.rng, &self.run, *id, work, party.key, lying));
+            if lying || work.opened.contains_key(&party.key) || is_unanswered(work) {
+                messages.extend(verdict(&mut self.rng, &self.run, *id, work, party.key, (lying, self.now)));
             }
         }
         messages
@@ -266,25 +292,40 @@ fn verdict(
     assignment: AssignmentId,
     work: &Work,
     key: PublicKey,
-    lying: bool,
+    (lying, now): (bool, u64),
 ) -> Option<Message> {
-    let tiers = run.spec.reward.tiers;
+    let (tiers, times) =
+        (run.spec.reward.tiers, JudgingTimes::of(&run.spec.rounds, run.round.as_ref()?.until));
     let wrong = lying && rng.chance(50);
     let share = rng.small(0, (1 << tiers) - 1);
     let paid = earned(tiers, if wrong { 0 } else { share }).ok()?;
     let preimages = (0..).zip(paid).filter(|(_, paid)| *paid).map(|(t, _)| preimage(key, assignment, t));
-    let outcome = if rng.chance(if lying { 40 } else { 10 }) {
+    let outcome = if lying && rng.chance(40) {
+        rng.pick(&[
+            Outcome::Rejected(Fault::NoAnswer),
+            Outcome::Rejected(Fault::Start),
+            Outcome::Rejected(FAULT),
+        ])?
+    } else if is_unanswered(work) && !lying {
+        if now < times.answer {
+            return None;
+        }
         Outcome::Rejected(Fault::NoAnswer)
+    } else if !is_right(assignment, work) && !lying {
+        Outcome::Rejected(FAULT)
     } else {
         Outcome::Earned { share, preimages: preimages.collect() }
     };
+    let half = 1.5f32.to_bits();
+    let scores = [score(), Score { own_after: half, ..score() }, Score { own_before: 0, ..score() }];
+    let asked = work.openings.get(&key);
     Some(Message::Verdict(Verdict {
         assignment,
         submission: work.commitment.as_ref()?.submission,
         randomness: if wrong && rng.chance(50) { Digest([0; 32]) } else { run.randomness()? },
-        step: None,
-        chunks: Vec::new(),
-        score: None,
+        step: asked.and_then(|a| a.step),
+        chunks: asked.map(|a| a.chunks.clone()).unwrap_or_default(),
+        score: if lying { rng.pick(&scores) } else { Some(score()) },
         outcome,
     }))
 }

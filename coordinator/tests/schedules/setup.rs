@@ -7,7 +7,9 @@ use watershed_protocol::market::{
     ChecksSpec, Command, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec,
     OuterSpec, RewardSpec, RoundsSpec, RunSpec,
 };
-use watershed_protocol::{BasisPoints, Envelope, Msat, PublicKey, RunId, SecretKey, ShardSetId};
+use watershed_protocol::{
+    BasisPoints, Envelope, Msat, PublicKey, RunId, SecretKey, ShardSetId, SnapshotId, TokenizerId,
+};
 
 use crate::Kind;
 use crate::rng::Rng;
@@ -16,6 +18,8 @@ use crate::rng::Rng;
 pub(crate) const HOLD: u64 = 3_000;
 
 pub(crate) struct Cast {
+    /// Signs specifications.
+    pub(crate) coordinator: SecretKey,
     pub(crate) miners: Vec<PublicKey>,
     pub(crate) validators: Vec<PublicKey>,
     pub(crate) outsider: PublicKey,
@@ -34,8 +38,9 @@ pub(crate) fn cast() -> &'static Cast {
     static CAST: OnceLock<Cast> = OnceLock::new();
     CAST.get_or_init(|| {
         let node = |n: u8| format!("02{}@127.0.0.1:9735", secret(n).public());
-        let pause = Command::Pause { run: RunId::from_bytes([0; 32]) };
+        let pause = Command::Pause { run: RunId::from_bytes([0; 32]), at: 0 };
         Cast {
+            coordinator: secret(21),
             miners: (1..=5).map(|n| secret(n).public()).collect(),
             validators: (11..=13).map(|n| secret(n).public()).collect(),
             outsider: secret(20).public(),
@@ -80,12 +85,14 @@ pub(crate) fn spec(rng: &mut Rng, kind: Kind) -> RunSpec {
     };
     let mixture = Mixture::try_from([10_000, 0, 0, 0, 0, 0, 0]).unwrap();
     let share = BasisPoints::try_from(5_000).unwrap();
-    RunSpec {
+    let mut spec = RunSpec {
         title: "a schedule".to_owned(),
         seed: rng.next(),
         model,
         data: DataSpec {
             shards: ShardSetId::from_bytes([7; 32]),
+            snapshot: SnapshotId::from_bytes([8; 32]),
+            tokenizer: TokenizerId::from_bytes([9; 32]),
             mixture,
             sequence_length: 8,
             max_epochs: 1,
@@ -104,7 +111,14 @@ pub(crate) fn spec(rng: &mut Rng, kind: Kind) -> RunSpec {
             reveal_seconds: 400,
             verdict_seconds: 600,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 1 },
+        checks: ChecksSpec {
+            replay_steps: 1,
+            chunks: 2,
+            score_sequences: 1,
+            validators: rng.small(0, 2),
+            replay_share: BasisPoints::try_from(if rng.chance(30) { 5_000 } else { 10_000 }).unwrap(),
+            trusted_after: 1,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(rng.between(1_000, 9_999)),
             base: share,
@@ -113,16 +127,19 @@ pub(crate) fn spec(rng: &mut Rng, kind: Kind) -> RunSpec {
             window: 144,
             verdict_fee: Msat::new(if rng.chance(50) { 0 } else { 17 }),
         },
-        funding: FundingSpec {
-            goal: Msat::new(if funded { 1_000_000 } else { 0 }),
-            window: 144,
-            joining_fee: Msat::ZERO,
-        },
+        funding: FundingSpec { goal: Msat::ZERO, window: 144, joining_fee: Msat::ZERO },
         committee: cast()
             .validators
             .iter()
             .take(usize::try_from(validators).unwrap())
             .map(|key| CommitteeMember { key: *key, url: None })
             .collect(),
+    };
+    if funded {
+        // From what pays one round of the fewest miners to what pays all rounds of many.
+        let task = spec.reward.per_assignment.msat() + 3 * spec.reward.verdict_fee.msat();
+        let tasks = rng.between(u64::from(min_miners), 20);
+        spec.funding.goal = Msat::new(task * tasks);
     }
+    spec
 }

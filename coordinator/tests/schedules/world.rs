@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use watershed_coordinator::machine::{Effect, Event, Phase, Run};
-use watershed_protocol::PublicKey;
-use watershed_protocol::market::{FinalState, Message};
+use watershed_commons::record::Runs;
+use watershed_coordinator::machine::{Effect, Event, Phase, Refusal, Run};
+use watershed_protocol::market::{Entry, FinalState, Message};
+use watershed_protocol::{Envelope, PublicKey};
 
 use crate::Kind;
 use crate::book::{Book, Done, TOO_LITTLE};
@@ -48,6 +49,8 @@ pub(crate) struct World {
     queued: u64,
     pub(crate) run: Run,
     journal: Vec<(Event, u64)>,
+    /// The run as it was kept after so many events.
+    kept: Option<(usize, Vec<u8>)>,
     effects: Vec<Effect>,
     undone: BTreeMap<String, Effect>,
     process: u32,
@@ -56,6 +59,7 @@ pub(crate) struct World {
     pub(crate) fair: Option<u64>,
     pub(crate) book: Book,
     pub(crate) checks: Checks,
+    told: Runs,
     pub(crate) parties: Vec<Party>,
     pub(crate) heard: BTreeMap<PublicKey, u64>,
     pub(crate) sent: Vec<(PublicKey, Message)>,
@@ -65,7 +69,8 @@ impl World {
     pub(crate) fn new(seed: u64, kind: Kind, trace: bool) -> Self {
         let mut rng = Rng::new(seed);
         let spec = spec(&mut rng, kind);
-        let (run, effects) = Run::open_run(&spec, &cast().envelope).unwrap();
+        let signed = Envelope::sign(&spec, &cast().coordinator).unwrap();
+        let (run, effects) = Run::open_run(&spec, &signed).unwrap();
         let parties = Party::all(&mut rng, kind, spec.committee.len());
         let mut world = Self {
             rng,
@@ -76,6 +81,7 @@ impl World {
             queued: 0,
             run,
             journal: Vec::new(),
+            kept: None,
             effects: Vec::new(),
             undone: BTreeMap::new(),
             process: 0,
@@ -83,11 +89,16 @@ impl World {
             fair: None,
             book: Book::default(),
             checks: Checks::default(),
+            told: Runs::default(),
             parties,
             heard: BTreeMap::new(),
             sent: Vec::new(),
         };
+        world.checks.liars = world.parties.iter().filter_map(Party::is_liar).collect();
         world.checks.effects(&effects);
+        for effect in &effects {
+            world.record(effect, None);
+        }
         world.call_for(effects);
         for index in 0..world.parties.len() {
             world.soon(Item::Wake(index), 1, 100);
@@ -100,7 +111,7 @@ impl World {
     }
 
     /// Events taken, and whether every round was played.
-    pub(crate) fn play(mut self) -> (usize, bool) {
+    pub(crate) fn play(mut self) -> (usize, FinalState) {
         let mut after_end = 0;
         for _ in 0..MOST {
             let Some(((at, _), item)) = self.queue.pop_first() else { break };
@@ -122,9 +133,23 @@ impl World {
         self.checks.end(&self.run, &self.book);
         let unfunded = FinalState::Cancelled { reason: TOO_LITTLE.to_owned() };
         let finished = how == Some(&FinalState::Finished);
-        let planned = finished || how == Some(&unfunded);
+        let planned = finished || how == Some(&unfunded) || how == Some(&FinalState::Exhausted);
         assert!(planned || self.kind != Kind::Honest, "all were honest, and it ended so: {how:?}");
-        (self.journal.len(), finished)
+        assert_eq!(self.told.runs[&self.run.id].ended.as_ref(), how, "the record ends otherwise");
+        (self.journal.len(), how.cloned().unwrap())
+    }
+
+    /// The record as whoever audits it follows it. Receipts are looked at where messages come in.
+    fn record(&mut self, effect: &Effect, event: Option<&Event>) {
+        let Effect::Record(entry) = effect else { return };
+        let followed = match (&**entry, event) {
+            (Entry::Message { .. }, Some(Event::Said { message: Message::Receipts { .. }, .. })) => Ok(()),
+            (Entry::Message { .. }, Some(Event::Said { signer, message, .. })) => {
+                self.told.said(*signer, message.clone())
+            }
+            (entry, _) => self.told.entry(entry.clone()),
+        };
+        assert_eq!(followed, Ok(()), "{entry:?} of {event:?}");
     }
 
     pub(crate) fn soon(&mut self, item: Item, least: u64, most: u64) {
@@ -197,17 +222,23 @@ impl World {
             Err(refusal) => {
                 self.note(|| format!("refused {event:?}: {refusal}"));
                 assert_eq!(self.run, before, "a refused event changed the run: {event:?}");
-                return false;
+                return refusal == Refusal::Known;
             }
         };
         self.note(|| format!("{event:?} -> {effects:?}"));
         self.checks.after(&before, &event, &self.run, &effects, self.now);
         self.checks.effects(&effects);
         self.checks.nodes(&effects, &self.book);
+        for effect in &effects {
+            self.record(effect, Some(&event));
+        }
         if self.rng.chance(20) {
             self.checks.again(&event, &self.run, self.now);
         }
         self.journal.push((event, self.now));
+        if self.rng.chance(2) {
+            self.kept = Some((self.journal.len(), self.run.kept().unwrap()));
+        }
         self.call_for(effects);
         true
     }
@@ -274,6 +305,10 @@ impl World {
         }
         let live: Vec<PublicKey> =
             self.heard.iter().filter(|(_, at)| **at + 400 > self.now).map(|(key, _)| *key).collect();
+        if let Some(event) = self.run.gone(self.now, &live, 300, 3_000) {
+            assert!(self.tell(event.clone()), "what was due is refused: {event:?}");
+            assert_ne!(self.run.gone(self.now, &live, 300, 3_000), Some(event), "it is due for ever");
+        }
         if let Some(event) = self.run.due(self.now, &live) {
             if self.fair.is_none() && self.rng.chance(10) {
                 return self.soon(Item::Due(event), 1, 300);
@@ -287,12 +322,19 @@ impl World {
     fn crash(&mut self) {
         self.process += 1;
         self.down = true;
-        let (mut run, mut effects) = Run::open_run(&self.run.spec, &cast().envelope).unwrap();
+        let (mut run, mut effects) = Run::open_run(&self.run.spec, &self.run.signed).unwrap();
         for (event, at) in &self.journal {
             effects.extend(run.apply(event, *at).unwrap());
         }
         assert_eq!(run, self.run, "replayed, it is another run");
         assert_eq!(effects, self.effects, "replayed, it asks for other things");
+        if let Some((events, kept)) = &self.kept {
+            let mut run = Run::restored(kept).unwrap();
+            for (event, at) in &self.journal[*events..] {
+                run.apply(event, *at).unwrap();
+            }
+            assert_eq!(run, self.run, "replayed from what was kept, it is another run");
+        }
         self.run = run;
         self.note(|| "crash".to_owned());
         self.soon(Item::Restart, 1, 300);

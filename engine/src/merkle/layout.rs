@@ -90,17 +90,17 @@ impl Layout {
         Err(MerkleError::IndexOutOfRange { index, leaves: first })
     }
 
-    /// Refuses a state that does not have the declared sections.
-    pub(super) fn check(&self, sections: &[&[f32]]) -> Result<(), MerkleError> {
+    /// Refuses a state whose sections do not have the declared lengths.
+    pub(super) fn check(&self, sections: &[u64]) -> Result<(), MerkleError> {
         if sections.len() != self.sections.len() {
             return Err(MerkleError::SectionCount { expected: self.sections.len(), got: sections.len() });
         }
         for (position, (declared, given)) in self.sections.iter().zip(sections).enumerate() {
-            if declared.elements != given.len() as u64 {
+            if declared.elements != *given {
                 return Err(MerkleError::SectionLength {
                     section: position,
                     expected: declared.elements,
-                    got: given.len() as u64,
+                    got: *given,
                 });
             }
         }

@@ -131,14 +131,57 @@ pub enum MerkleError {
 
 /// The hash of one chunk (at most [`CHUNK_ELEMENTS`] values): SHA-256 over their little-endian bytes.
 pub fn leaf_hash(chunk: &[f32]) -> Hash {
-    if cfg!(target_endian = "little") {
-        return Sha256::digest(bytemuck::cast_slice::<f32, u8>(chunk)).into();
-    }
+    hash_of(std::iter::once(chunk))
+}
+
+fn hash_of<'a>(pieces: impl Iterator<Item = &'a [f32]>) -> Hash {
     let mut hasher = Sha256::new();
-    for value in chunk {
-        hasher.update(value.to_le_bytes());
+    for piece in pieces {
+        if cfg!(target_endian = "little") {
+            hasher.update(bytemuck::cast_slice::<f32, u8>(piece));
+        } else {
+            piece.iter().for_each(|value| hasher.update(value.to_le_bytes()));
+        }
     }
     hasher.finalize().into()
+}
+
+/// A chunk of a section that lies in several pieces: where it starts, and its length.
+struct Chunk<'a> {
+    pieces: &'a [&'a [f32]],
+    offset: usize,
+    len: usize,
+}
+
+impl<'a> Chunk<'a> {
+    /// The chunks of a section.
+    fn all(section: &'a [&'a [f32]]) -> impl Iterator<Item = Self> {
+        let mut left = section.iter().map(|piece| piece.len()).sum::<usize>();
+        let (mut pieces, mut offset) = (section, 0);
+        std::iter::from_fn(move || {
+            while let [first, rest @ ..] = pieces
+                && offset >= first.len()
+            {
+                offset -= first.len();
+                pieces = rest;
+            }
+            let chunk = Self { pieces, offset, len: left.min(CHUNK_ELEMENTS) };
+            left -= chunk.len;
+            offset += chunk.len;
+            (chunk.len > 0).then_some(chunk)
+        })
+    }
+
+    fn hash(&self) -> Hash {
+        let (mut offset, mut left) = (self.offset, self.len);
+        hash_of(self.pieces.iter().map_while(|piece| {
+            let part = &piece[offset..];
+            let part = &part[..part.len().min(left)];
+            offset = 0;
+            left -= part.len();
+            (!part.is_empty() || left > 0).then_some(part)
+        }))
+    }
 }
 
 /// The leaf hashes of a state in the layout's order, computed in parallel and without copying the values.
@@ -146,9 +189,13 @@ pub fn leaf_hash(chunk: &[f32]) -> Hash {
 /// # Errors
 /// [`MerkleError::SectionCount`] and [`MerkleError::SectionLength`] if `sections` is not what the layout declares.
 pub fn leaf_hashes(layout: &Layout, sections: &[&[f32]]) -> Result<Vec<Hash>, MerkleError> {
-    layout.check(sections)?;
-    let chunks: Vec<&[f32]> = sections.iter().flat_map(|section| section.chunks(CHUNK_ELEMENTS)).collect();
-    Ok(chunks.into_par_iter().with_min_len(LEAVES_PER_TASK).map(leaf_hash).collect())
+    leaf_hashes_of_pieces(layout, &sections.iter().map(|section| vec![*section]).collect::<Vec<_>>())
+}
+
+fn leaf_hashes_of_pieces(layout: &Layout, sections: &[Vec<&[f32]>]) -> Result<Vec<Hash>, MerkleError> {
+    layout.check(&sections.iter().map(|s| s.iter().map(|p| p.len() as u64).sum()).collect::<Vec<_>>())?;
+    let chunks: Vec<Chunk<'_>> = sections.iter().flat_map(|section| Chunk::all(section)).collect();
+    Ok(chunks.into_par_iter().with_min_len(LEAVES_PER_TASK).map(|chunk| chunk.hash()).collect())
 }
 
 /// The digest of a state held in memory.
@@ -157,6 +204,14 @@ pub fn leaf_hashes(layout: &Layout, sections: &[&[f32]]) -> Result<Vec<Hash>, Me
 /// As [`leaf_hashes`].
 pub fn state_digest(layout: &Layout, sections: &[&[f32]]) -> Result<StateDigest, MerkleError> {
     Ok(Tree::new(layout, leaf_hashes(layout, sections)?)?.digest())
+}
+
+/// The digest of a state each of whose sections lies in several pieces, hashed where they lie.
+///
+/// # Errors
+/// As [`leaf_hashes`].
+pub fn state_digest_of_pieces(layout: &Layout, sections: &[Vec<&[f32]>]) -> Result<StateDigest, MerkleError> {
+    Ok(Tree::new(layout, leaf_hashes_of_pieces(layout, sections)?)?.digest())
 }
 
 #[cfg(test)]

@@ -221,3 +221,20 @@ proptest! {
         prop_assert!(layout.place(layout.leaves()).is_err());
     }
 }
+
+#[test]
+fn pieces_have_the_digest_of_the_whole() {
+    let values: Vec<f32> = (0..3 * CHUNK_ELEMENTS + 100).map(|i| i as f32).collect();
+    let n = values.len();
+    let layout = layout(&[n, 5]);
+    let whole = state_digest(&layout, &[&values, &values[..5]]).unwrap();
+    let mut cuts = vec![vec![0, n], vec![0, 1, 1, 2, CHUNK_ELEMENTS, CHUNK_ELEMENTS + 1, n - 1, n]];
+    cuts.push((0..=n / 4).map(|i| i * 4).collect());
+    cuts.push(vec![0, 0, 2 * CHUNK_ELEMENTS, n, n]);
+    for cuts in cuts {
+        let pieces = cuts.windows(2).map(|cut| &values[cut[0]..cut[1]]).collect();
+        let found = state_digest_of_pieces(&layout, &[pieces, vec![&values[..2], &values[2..5]]]);
+        assert_eq!(found, Ok(whole), "{} pieces", cuts.len() - 1);
+    }
+    assert!(state_digest_of_pieces(&layout, &[vec![&values[..]], vec![&values[..4]]]).is_err());
+}

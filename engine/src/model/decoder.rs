@@ -2,6 +2,8 @@
 //!
 //! Parameters enter and leave as the one flat vector of [`Layout`]; this module never updates them.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use thiserror::Error;
 
@@ -108,6 +110,8 @@ pub struct Decoder {
     device: Device,
     /// In declared order, `[1, rows, columns]`, or `[1, 1, n]` for vectors.
     parameters: Vec<Tensor<3>>,
+    /// The rotary table of the last window length, which seldom changes.
+    rope: Mutex<Option<(usize, Tensor<3>)>>,
 }
 
 impl Decoder {
@@ -128,7 +132,7 @@ impl Decoder {
             .into_iter()
             .map(|t| if tracked { t.require_grad() } else { t })
             .collect();
-        Ok(Self { layout, profile, device, parameters })
+        Ok(Self { layout, profile, device, parameters, rope: Mutex::new(None) })
     }
 
     /// The layout of the parameters.
@@ -224,9 +228,15 @@ impl Decoder {
     }
 
     fn rope(&self, seq: usize) -> Tensor<3> {
+        let mut kept = self.rope.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, table)) = kept.as_ref().filter(|(of, _)| *of == seq) {
+            return table.clone();
+        }
         let c = self.layout.config();
         let table = rope::table(seq, c.head_dim, c.rope_theta);
-        Tensor::from_data(TensorData::new(table, [1, seq, c.head_dim]), &self.device)
+        let table = Tensor::from_data(TensorData::new(table, [1, seq, c.head_dim]), &self.device);
+        *kept = Some((seq, table.clone()));
+        table
     }
 
     /// Weights of one layer, in the order of the layout.

@@ -7,7 +7,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use super::kernels::{ExactKernels, Heads, ProductJob};
-use crate::product::Precision;
+use crate::product::{Causal, Precision};
 
 /// Fixed numbers of a decoder block.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,7 +21,12 @@ pub struct BlockNumbers {
 impl BlockNumbers {
     /// Both factors as stored: `A [m,k]`, `B [n,k]`.
     fn plain(&self) -> ProductJob {
-        ProductJob { left_transposed: false, right_transposed: false, precision: self.precision }
+        ProductJob {
+            left_transposed: false,
+            right_transposed: false,
+            precision: self.precision,
+            causal: Causal::None,
+        }
     }
     /// `A [m,k]`, `B [k,n]`.
     fn right(&self) -> ProductJob {
@@ -30,6 +35,17 @@ impl BlockNumbers {
     /// `A [k,m]`, `B [k,n]`.
     fn both(&self) -> ProductJob {
         ProductJob { left_transposed: true, right_transposed: true, ..self.plain() }
+    }
+}
+
+impl ProductJob {
+    /// Without the columns that causal attention hides.
+    fn seen(self, heads: &Heads) -> Self {
+        Self { causal: Causal::Output { seq: heads.seq }, ..self }
+    }
+    /// With a left factor of zeros wherever causal attention hides.
+    fn of_seen(self, heads: &Heads) -> Self {
+        Self { causal: Causal::Left { seq: heads.seq }, ..self }
     }
 }
 
@@ -74,9 +90,9 @@ pub(crate) fn attention_forward<B: ExactKernels>(
         qkv = B::exact_add_bias(qkv, bias.clone());
     }
     let (q, k, v) = B::exact_heads_split(qkv, w.rope.clone(), heads);
-    let s = B::exact_product(q.clone(), k.clone(), n.plain());
+    let s = B::exact_product(q.clone(), k.clone(), n.plain().seen(&heads));
     let p = B::exact_causal_softmax(s, attention_scale(&heads), heads);
-    let o = B::exact_product(p.clone(), v.clone(), n.right());
+    let o = B::exact_product(p.clone(), v.clone(), n.right().of_seen(&heads));
     let merged = B::exact_output_merge(o, heads);
     let y = B::exact_add(x.clone(), B::exact_product(merged.clone(), w.out.clone(), n.plain()));
     (y, AttentionSaved { x, normed, r, q, k, v, p, merged })
@@ -101,10 +117,10 @@ pub(crate) fn attention_backward<B: ExactKernels>(
     let d_merged = B::exact_product(dy.clone(), w.out, n.right());
     let d_out = B::exact_product(dy.clone(), s.merged, n.both());
     let d_o = B::exact_output_split(d_merged, heads);
-    let dp = B::exact_product(d_o.clone(), s.v, n.plain());
+    let dp = B::exact_product(d_o.clone(), s.v, n.plain().seen(&heads));
     let dv = B::exact_product(s.p.clone(), d_o, n.both());
     let ds = B::exact_causal_softmax_backward(s.p, dp, attention_scale(&heads), heads);
-    let dq = B::exact_product(ds.clone(), s.k, n.right());
+    let dq = B::exact_product(ds.clone(), s.k, n.right().of_seen(&heads));
     let dk = B::exact_product(ds, s.q, n.both());
     let dqkv = B::exact_heads_merge(dq, dk, dv, w.rope, heads);
     let bias = w.bias.map(|_| B::exact_column_sum(dqkv.clone()));
@@ -121,6 +137,8 @@ pub(crate) struct FeedForwardSaved<B: ExactKernels> {
     normed: FloatTensor<B>,
     r: FloatTensor<B>,
     gate_up: FloatTensor<B>,
+    /// What the device keeps of SwiGLU.
+    activation: FloatTensor<B>,
     hidden: FloatTensor<B>,
 }
 
@@ -140,9 +158,9 @@ pub(crate) fn feed_forward_forward<B: ExactKernels>(
 ) -> (FloatTensor<B>, FeedForwardSaved<B>) {
     let (normed, r) = B::exact_rms_norm(x.clone(), w.norm.clone(), n.eps);
     let gate_up = B::exact_product(normed.clone(), w.gate_up.clone(), n.plain());
-    let hidden = B::exact_swiglu(gate_up.clone());
+    let (hidden, activation) = B::exact_swiglu(gate_up.clone());
     let y = B::exact_add(x.clone(), B::exact_product(hidden.clone(), w.down.clone(), n.plain()));
-    (y, FeedForwardSaved { x, normed, r, gate_up, hidden })
+    (y, FeedForwardSaved { x, normed, r, gate_up, activation, hidden })
 }
 
 /// Gradients of the feed-forward block, in the order of its inputs.
@@ -161,7 +179,7 @@ pub(crate) fn feed_forward_backward<B: ExactKernels>(
 ) -> FeedForwardGradients<B> {
     let d_hidden = B::exact_product(dy.clone(), w.down, n.right());
     let down = B::exact_product(dy.clone(), s.hidden, n.both());
-    let d_gate_up = B::exact_swiglu_backward(s.gate_up, d_hidden);
+    let d_gate_up = B::exact_swiglu_backward(s.gate_up, s.activation, d_hidden);
     let d_normed = B::exact_product(d_gate_up.clone(), w.gate_up, n.right());
     let gate_up = B::exact_product(d_gate_up, s.normed, n.both());
     let (dx, norm) = B::exact_rms_norm_backward(d_normed, s.x, w.norm, s.r);

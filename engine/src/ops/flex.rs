@@ -8,6 +8,7 @@ use burn_flex::FlexTensor;
 
 use super::host::{activation, adamw, attention, embedding, loss, norm, sum};
 use super::kernels::{AdamwNumbers, ExactKernels, Heads, ProductJob, SQUARES_ROW};
+use super::pool;
 use crate::product;
 
 /// `[batch, rows, columns]` of a rank-3 tensor.
@@ -15,31 +16,55 @@ fn dims(t: &FlexTensor) -> [usize; 3] {
     t.shape().dims::<3>()
 }
 
-/// A contiguous view of the elements.
-struct Contiguous(FlexTensor, usize);
+/// The tensor itself if its elements lie together, from the first of its memory to the last, else a copy. Takes it by
+/// value: `to_contiguous` borrows, and a tensor that is held twice is copied again before it is written.
+fn contiguous(t: FlexTensor) -> FlexTensor {
+    let n = t.shape().num_elements();
+    let whole =
+        t.is_contiguous() && t.layout().start_offset() == 0 && t.bytes().len() == n * size_of::<f32>();
+    if whole { t } else { t.to_contiguous() }
+}
+
+/// A tensor of four-byte elements as a slice. When it is dropped and nobody else holds the tensor, its memory is used again.
+struct Contiguous(Option<FlexTensor>);
 
 impl Contiguous {
     fn of(t: FlexTensor) -> Self {
-        let n = t.shape().num_elements();
-        Self(t.to_contiguous(), n)
+        Self(Some(contiguous(t)))
     }
     fn f32(&self) -> &[f32] {
-        &self.0.storage::<f32>()[..self.1]
+        self.0.as_ref().map_or(&[], |t| t.storage())
     }
     fn i32(&self) -> &[i32] {
-        &self.0.storage::<i32>()[..self.1]
+        self.0.as_ref().map_or(&[], |t| t.storage())
     }
 }
 
-/// A new tensor filled by `write`.
+impl Drop for Contiguous {
+    fn drop(&mut self) {
+        if let Some(tensor) = self.0.take() {
+            pool::give_tensor(tensor);
+        }
+    }
+}
+
+/// A new tensor filled by `write`, which is given arbitrary elements and writes each of them.
 fn make(shape: [usize; 3], write: impl FnOnce(&mut [f32])) -> FlexTensor {
-    let mut data = vec![0f32; shape.iter().product()];
+    let mut data = pool::take(shape.iter().product());
     write(&mut data);
     tensor(shape, data)
 }
 
 fn tensor(shape: [usize; 3], data: Vec<f32>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(data, shape))
+}
+
+/// `x + y`, with `y` repeated if it is shorter, in the memory of `x` if nobody else holds it.
+fn add(x: FlexTensor, y: FlexTensor) -> FlexTensor {
+    let mut x = contiguous(x);
+    let y = Contiguous::of(y);
+    norm::add(x.storage_mut(), y.f32());
+    x
 }
 
 impl ExactKernels for Flex {
@@ -54,6 +79,7 @@ impl ExactKernels for Flex {
                 &product::Factor { data: b.f32(), transposed: job.right_transposed },
                 product::Size { batch, m, n, k },
                 job.precision,
+                job.causal,
                 out,
             );
             if done.is_err() {
@@ -65,13 +91,12 @@ impl ExactKernels for Flex {
     }
 
     fn exact_add(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
-        let shape = dims(&a);
-        let (a, b) = (Contiguous::of(a), Contiguous::of(b));
-        make(shape, |out| norm::add(a.f32(), b.f32(), out))
+        // the second one is the result of a product, so nobody else holds it as a rule
+        add(b, a)
     }
 
     fn exact_add_bias(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::exact_add(x, bias)
+        add(x, bias)
     }
 
     fn exact_column_sum(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -87,7 +112,7 @@ impl ExactKernels for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [_, n, d] = dims(&x);
         let (x, w) = (Contiguous::of(x), Contiguous::of(w));
-        let (mut y, mut r) = (vec![0f32; n * d], vec![0f32; n]);
+        let (mut y, mut r) = (pool::take(n * d), pool::take(n));
         norm::forward(x.f32(), w.f32(), eps, &mut y, &mut r);
         (tensor([1, n, d], y), tensor([1, n, 1], r))
     }
@@ -100,7 +125,7 @@ impl ExactKernels for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [_, n, d] = dims(&x);
         let (dy, x, w, r) = (Contiguous::of(dy), Contiguous::of(x), Contiguous::of(w), Contiguous::of(r));
-        let (mut dx, mut dw) = (vec![0f32; n * d], vec![0f32; d]);
+        let (mut dx, mut dw) = (pool::take(n * d), pool::take(d));
         norm::backward(dy.f32(), x.f32(), w.f32(), r.f32(), &mut dx, &mut dw);
         (tensor([1, n, d], dx), tensor([1, 1, d], dw))
     }
@@ -115,7 +140,7 @@ impl ExactKernels for Flex {
         let (q_shape, kv_shape) = ([items, h.group * h.seq, h.head_dim], [items, h.seq, h.head_dim]);
         let kv_len = kv_shape.iter().product();
         let (mut q, mut k, mut v) =
-            (vec![0f32; q_shape.iter().product()], vec![0f32; kv_len], vec![0f32; kv_len]);
+            (pool::take(q_shape.iter().product()), pool::take(kv_len), pool::take(kv_len));
         attention::split(qkv.f32(), rope.f32(), &h, &mut q, &mut k, &mut v);
         (tensor(q_shape, q), tensor(kv_shape, k), tensor(kv_shape, v))
     }
@@ -162,22 +187,30 @@ impl ExactKernels for Flex {
         make(shape, |out| attention::softmax_backward(p.f32(), dp.f32(), scale, h.seq, out))
     }
 
-    fn exact_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn exact_swiglu(gate_up: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [_, n, width] = dims(&gate_up);
-        let gate_up = Contiguous::of(gate_up);
-        make([1, n, width / 2], |out| activation::forward(gate_up.f32(), width / 2, out))
+        let (gate_up, f) = (Contiguous::of(gate_up), width / 2);
+        let (mut h, mut sigmoids) = (pool::take(n * f), pool::take(n * f));
+        activation::forward(gate_up.f32(), f, &mut h, &mut sigmoids);
+        (tensor([1, n, f], h), tensor([1, n, f], sigmoids))
     }
 
-    fn exact_swiglu_backward(gate_up: FloatTensor<Self>, dh: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn exact_swiglu_backward(
+        gate_up: FloatTensor<Self>,
+        kept: FloatTensor<Self>,
+        dh: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         let shape = dims(&gate_up);
-        let (gate_up, dh) = (Contiguous::of(gate_up), Contiguous::of(dh));
-        make(shape, |out| activation::backward(gate_up.f32(), dh.f32(), shape[2] / 2, out))
+        let (gate_up, sigmoids, dh) = (Contiguous::of(gate_up), Contiguous::of(kept), Contiguous::of(dh));
+        make(shape, |out| {
+            activation::backward(gate_up.f32(), sigmoids.f32(), dh.f32(), shape[2] / 2, out);
+        })
     }
 
     fn exact_embedding(w: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
         let d = dims(&w)[2];
         let (w, ids) = (Contiguous::of(w), Contiguous::of(ids));
-        make([1, ids.1, d], |out| embedding::forward(w.f32(), d, ids.i32(), out))
+        make([1, ids.i32().len(), d], |out| embedding::forward(w.f32(), d, ids.i32(), out))
     }
 
     fn exact_embedding_backward(
@@ -197,7 +230,7 @@ impl ExactKernels for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [_, n, v] = dims(&logits);
         let (logits, targets) = (Contiguous::of(logits), Contiguous::of(targets));
-        let (mut losses, mut stats) = (vec![0f32; n], vec![0f32; 2 * n]);
+        let (mut losses, mut stats) = (pool::take(n), pool::take(2 * n));
         loss::forward(logits.f32(), v, targets.i32(), &mut losses, &mut stats);
         (tensor([1, 1, n], losses), tensor([1, n, 2], stats))
     }
@@ -233,16 +266,10 @@ impl ExactKernels for Flex {
         v: FloatTensor<Self>,
         numbers: AdamwNumbers,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let n = p.shape().num_elements();
         let g = Contiguous::of(g);
-        let (mut p, mut m, mut v) = (p.to_contiguous(), m.to_contiguous(), v.to_contiguous());
-        adamw::update(
-            &mut p.storage_mut::<f32>()[..n],
-            g.f32(),
-            &mut m.storage_mut::<f32>()[..n],
-            &mut v.storage_mut::<f32>()[..n],
-            &numbers,
-        );
+        // in place if nobody else holds them
+        let (mut p, mut m, mut v) = (contiguous(p), contiguous(m), contiguous(v));
+        adamw::update(p.storage_mut(), g.f32(), m.storage_mut(), v.storage_mut(), &numbers);
         (p, m, v)
     }
 }

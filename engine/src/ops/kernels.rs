@@ -8,7 +8,7 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 
-use crate::product::Precision;
+use crate::product::{Causal, Precision};
 
 /// How the two factors of [`ExactKernels::exact_product`] lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub struct ProductJob {
     pub right_transposed: bool,
     /// Operand widths.
     pub precision: Precision,
+    /// Work that causal attention makes useless; a device may do it all the same, so with [`Causal::Output`] the columns
+    /// behind the diagonal are arbitrary finite numbers, or zero.
+    pub causal: Causal,
 }
 
 /// The shape of grouped-query attention over `batch` sequences of `seq` tokens.
@@ -149,12 +152,17 @@ pub trait ExactKernels: Backend {
         heads: Heads,
     ) -> FloatTensor<Self>;
 
-    /// `[1,n,2f]` (gate, then up) `-> [1,n,f]`: `flush(flush(g * sigmoid(g)) * u)` (SwiGLU, arXiv 2002.05202).
-    fn exact_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// `[1,n,2f]` (gate, then up) `-> [1,n,f]`: `flush(flush(g * sigmoid(g)) * u)` (SwiGLU, arXiv 2002.05202). With it,
+    /// what the device wants to have for the backward pass: sigmoids, or `gate_up` again.
+    fn exact_swiglu(gate_up: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Its backward: with `s = sigmoid(g)`: `du = flush(dh * flush(g*s))`,
+    /// Its backward, with what the forward pass `kept`. With `s = sigmoid(g)`: `du = flush(dh * flush(g*s))`,
     /// `dg = flush(flush(dh*u) * flush(s * flush(1 + flush(g * flush(1 - s)))))`.
-    fn exact_swiglu_backward(gate_up: FloatTensor<Self>, dh: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn exact_swiglu_backward(
+        gate_up: FloatTensor<Self>,
+        kept: FloatTensor<Self>,
+        dh: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 
     /// Rows `ids [n]` of `w [1,v,d]`: `[1,n,d]`.
     fn exact_embedding(w: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self>;

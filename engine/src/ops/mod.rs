@@ -25,7 +25,10 @@ mod cube;
 mod flex;
 pub(crate) mod host;
 pub mod kernels;
+pub(crate) mod pool;
 pub mod tensor;
+
+pub(crate) use cube::device_memory;
 
 /// Lanes of the fixed-order sum, on every device.
 pub const LANES: usize = 32;

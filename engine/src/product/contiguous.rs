@@ -1,5 +1,8 @@
 //! The product of two contiguous batches of f32, for callers that use each operand once.
 
+use std::sync::{Mutex, PoisonError};
+
+use super::causal::Causal;
 use super::error::ProductError;
 use super::multiply::{Options, product};
 use super::operand::{LeftOperand, RightOperand};
@@ -37,17 +40,32 @@ impl<'a> Factor<'a> {
     }
 }
 
-/// Quantises both factors and writes their product to `out` (`[batch, m, n]`, contiguous).
+/// Memory of quantised factors, used again by the next product: fresh memory costs page faults and zeroing. One pair is
+/// kept; of products that run at once, the others allocate.
+static KEPT: Mutex<Option<Box<(LeftOperand, RightOperand)>>> = Mutex::new(None);
+
+/// Gives the kept memory back to the system.
+pub(crate) fn release() {
+    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// Quantises both factors and writes their product to `out` (`[batch, m, n]`, contiguous), without what `causal` makes
+/// useless.
 pub fn product_into(
     left: &Factor<'_>,
     right: &Factor<'_>,
     size: Size,
     precision: Precision,
+    causal: Causal,
     out: &mut [f32],
 ) -> Result<(), ProductError> {
     let Size { batch, m, n, k } = size;
     let mut out = Output::new(out, m, n, n, Batch::of(batch, m.saturating_mul(n)))?;
-    let left = LeftOperand::quantise(&left.view(batch, m, k)?, precision)?;
-    let right = RightOperand::quantise(&right.view(batch, n, k)?, precision)?;
-    product(&left, &right, &mut out, &Options::default())
+    let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut operands = kept().take().unwrap_or_default();
+    operands.0.refill(&left.view(batch, m, k)?, precision)?;
+    operands.1.refill(&right.view(batch, n, k)?, precision)?;
+    let done = product(&operands.0, &operands.1, &mut out, &Options { causal, ..Options::default() });
+    *kept() = Some(operands);
+    done
 }

@@ -38,6 +38,7 @@ mod view;
 mod width;
 
 pub use causal::Causal;
+pub(crate) use contiguous::release;
 pub use contiguous::{Factor, Size, product_into};
 pub use error::ProductError;
 pub use isa::Isa;

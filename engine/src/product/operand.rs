@@ -16,7 +16,7 @@ pub(crate) struct Common {
     pub(crate) items: usize,
     pub(crate) rows: usize,
     pub(crate) k: usize,
-    /// What an integer of each row is worth; each item padded to whole blocks or panels.
+    /// What an integer of each row is worth; each item padded to whole blocks or panels. May be longer than that.
     pub(crate) scales: Vec<f32>,
     pub(crate) padded_rows: usize,
     /// Smallest and largest scale of each item.
@@ -50,8 +50,7 @@ impl Common {
     fn reset(&mut self, view: &View<'_>, precision: Precision, padded_rows: usize) {
         (self.precision, self.items, self.rows, self.k) = (precision, view.items, view.rows, view.k);
         self.padded_rows = padded_rows;
-        // kept contents are overwritten: only growth costs a fill
-        self.scales.resize(view.items * padded_rows, 1.0);
+        grow(&mut self.scales, view.items * padded_rows, 1.0);
     }
 
     /// The poisoned rows of `item` within `first .. first + count`, counted from `first`.
@@ -71,6 +70,13 @@ impl Common {
 fn bounded(factors: [usize; 3]) -> Result<usize, ProductError> {
     let words = factors.into_iter().try_fold(1usize, |n, factor| n.checked_mul(factor));
     words.filter(|&words| words <= MAX_ELEMENTS).ok_or(ProductError::TooLarge { limit: MAX_ELEMENTS })
+}
+
+/// Makes `kept` at least `len` long. It never shrinks: what is kept is overwritten, and only growth costs a fill.
+fn grow<T: Copy>(kept: &mut Vec<T>, len: usize, fill: T) {
+    if kept.len() < len {
+        kept.resize(len, fill);
+    }
 }
 
 /// Words from one row to the next: rows exactly half a page of cache sets apart would evict each other.
@@ -155,11 +161,11 @@ impl LeftOperand {
         };
         let words = bounded([view.items, blocks, layout.words])?;
         self.layout = layout;
-        self.words.resize(words, 0);
+        grow(&mut self.words, words, 0);
         self.common.reset(view, precision, blocks * block);
         let elements = words * 2;
         with_kernel!(isa, kernel => for_each_chunk(
-            (&mut self.words, layout.words),
+            (&mut self.words[..words], layout.words),
             (&mut self.common.scales, block),
             elements,
             |i, words, scales| {
@@ -207,10 +213,10 @@ impl RightOperand {
         let parts = if super::multiply::is_cut(precision) { 2 } else { 1 };
         let words = bounded([view.items, panels, parts * PANEL * pairs])?;
         (self.pairs, self.parts) = (pairs, parts);
-        self.words.resize(words, 0);
+        grow(&mut self.words, words, 0);
         self.common.reset(view, precision, panels * PANEL);
         with_kernel!(isa, kernel => for_each_chunk(
-            (&mut self.words, parts * pairs * PANEL),
+            (&mut self.words[..words], parts * pairs * PANEL),
             (&mut self.common.scales, PANEL),
             words * 2,
             |i, words, scales| {

@@ -415,7 +415,8 @@ fn threads_do_not_show() {
                 let mut out = vec![f32::NAN; items * m * n];
                 let (left, right) = (Factor { data: &a, transposed }, Factor { data: &b, transposed });
                 let size = Size { batch: items, m, n, k };
-                pool.install(|| product_into(&left, &right, size, Precision::P12X12, &mut out)).unwrap();
+                pool.install(|| product_into(&left, &right, size, Precision::P12X12, Causal::None, &mut out))
+                    .unwrap();
                 bits(&out)
             };
             let one = run(1);

@@ -36,8 +36,9 @@ pub struct Trajectory {
     pub stopped: bool,
 }
 
-/// Told after every step, with the record and the state it led to; `Break` stops the loop there.
-pub type Progress<'a> = dyn FnMut(&StepRecord, &State) -> ControlFlow<()> + 'a;
+/// Told after every step, with the record and the trainer, which gives the state it led to to whoever needs it; `Break`
+/// stops the loop there.
+pub type Progress<'a> = dyn FnMut(&StepRecord, &Trainer) -> ControlFlow<()> + 'a;
 
 /// Runs the steps `steps` of the schedule from `start`; `window` gives the tokens of each.
 ///
@@ -54,19 +55,19 @@ pub fn inner_steps(
     let mut trajectory = Trajectory { steps: Vec::new(), state: start.clone(), stopped: false };
     for step in steps.clone() {
         let outcome = trainer.step(step, &window(step)?)?;
-        trainer.read_into(&mut trajectory.state)?;
         let record = StepRecord {
             step,
             loss: outcome.loss,
             gradient_norm: outcome.gradient_norm,
-            digest: trajectory.state.digest()?,
+            digest: trainer.digest()?,
         };
         trajectory.steps.push(record);
-        if progress(&record, &trajectory.state).is_break() {
+        if progress(&record, trainer).is_break() {
             trajectory.stopped = step + 1 < steps.end;
             break;
         }
     }
+    trainer.read_into(&mut trajectory.state)?;
     Ok(trajectory)
 }
 
@@ -81,14 +82,12 @@ pub fn replay(
     window: &dyn Fn(u32) -> Result<Tokens, TokenError>,
 ) -> Result<State, TrainError> {
     trainer.load(start)?;
-    let mut state = start.clone();
     for record in committed {
         trainer.step(record.step, &window(record.step)?)?;
-        trainer.read_into(&mut state)?;
-        let found = state.digest()?;
+        let found = trainer.digest()?;
         if found != record.digest {
             return Err(TrainError::Mismatch { step: record.step, found, committed: record.digest });
         }
     }
-    Ok(state)
+    trainer.state()
 }

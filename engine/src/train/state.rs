@@ -33,7 +33,11 @@ impl State {
     /// # Errors
     /// A state larger than any digest covers.
     pub fn chunks(&self) -> Result<merkle::Layout, MerkleError> {
-        let n = self.parameters.len() as u64;
+        Self::layout(self.parameters.len() as u64)
+    }
+
+    /// How a state of `n` parameters is cut into chunks.
+    pub(crate) fn layout(n: u64) -> Result<merkle::Layout, MerkleError> {
         let names = ["parameters", "first moments", "second moments"];
         merkle::Layout::new("training state", names.map(|name| Section::new(name, n)).into())
     }

@@ -2,11 +2,15 @@
 
 use burn::backend::Flex;
 use burn::tensor::{Device, Tensor, TensorData};
+use burn_backend::TensorMetadata;
+use burn_flex::FlexTensor;
 
 use super::{State, TrainError, TrainSettings};
+use crate::merkle::{self, StateDigest};
 use crate::model::decoder::to_tensors;
 use crate::model::{Decoder, Layout, Profile, Tokens};
 use crate::ops::host::flush;
+use crate::ops::pool;
 use crate::ops::tensor::{adamw, sum_of_squares};
 
 /// What a step reports.
@@ -75,7 +79,7 @@ impl Trainer {
         Ok(state)
     }
 
-    /// Reads the state back into `state`, whose memory is reused: this happens after every step.
+    /// Reads the state back into `state`, whose memory is reused.
     ///
     /// # Errors
     /// The device fails; `state` is then undefined.
@@ -87,11 +91,46 @@ impl Trainer {
         Ok(())
     }
 
+    /// The digest of the state, as [`State::digest`] gives it, without copying a state that is on the CPU.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn digest(&self) -> Result<StateDigest, TrainError> {
+        let on_cpu = |t: Tensor<3>| t.try_into_primitive::<Flex>().ok().filter(is_whole);
+        let parameters = self.decoder.parameters().iter().map(|p| on_cpu(p.clone().inner()));
+        let moments = [&self.first, &self.second].map(|m| m.iter().map(|t| on_cpu(t.clone())).collect());
+        let held: [Option<Vec<FlexTensor>>; 3] = {
+            let [first, second] = moments;
+            [parameters.collect(), first, second]
+        };
+        let [Some(parameters), Some(first), Some(second)] = held else {
+            return Ok(self.state()?.digest()?);
+        };
+        let sections = [parameters, first, second];
+        let pieces: Vec<Vec<&[f32]>> =
+            sections.iter().map(|section| section.iter().map(FlexTensor::storage::<f32>).collect()).collect();
+        let layout = State::layout(self.decoder.layout().total() as u64)?;
+        Ok(merkle::state_digest_of_pieces(&layout, &pieces)?)
+    }
+
     /// One AdamW step on `tokens`; `step` is its index in the learning-rate schedule.
     ///
     /// # Errors
     /// Tokens that do not fit, a loss or gradient that is not finite (nothing is updated then), a failing device.
     pub fn step(&mut self, step: u32, tokens: &Tokens) -> Result<StepOutcome, TrainError> {
+        if self.on_cpu() {
+            // A thread outside the pool hands each of some hundred operations over and sleeps until it is done.
+            rayon::scope(|_| self.step_here(step, tokens))
+        } else {
+            self.step_here(step, tokens)
+        }
+    }
+
+    fn on_cpu(&self) -> bool {
+        self.first.iter().all(|t| t.clone().try_into_primitive::<Flex>().is_ok())
+    }
+
+    fn step_here(&mut self, step: u32, tokens: &Tokens) -> Result<StepOutcome, TrainError> {
         let loss = self.decoder.loss(tokens)?;
         let mut gradients = loss.backward();
         let mut gradient = Vec::with_capacity(self.first.len());
@@ -172,18 +211,26 @@ impl Trainer {
     }
 }
 
+impl Drop for Trainer {
+    /// The memory that steps reuse is of no use to anything else.
+    fn drop(&mut self) {
+        pool::clear();
+    }
+}
+
+/// Whether a tensor on the CPU has its elements, and nothing else, in order in its memory.
+fn is_whole(t: &FlexTensor) -> bool {
+    t.is_contiguous()
+        && t.layout().start_offset() == 0
+        && t.bytes().len() == t.shape().num_elements() * size_of::<f32>()
+}
+
 /// Replaces `flat` with the elements of all tensors. Those on the CPU are copied once, straight from their storage.
 fn flatten(tensors: impl Iterator<Item = Tensor<3>>, flat: &mut Vec<f32>) -> Result<(), TrainError> {
     flat.clear();
     for t in tensors {
-        let n = t.shape().num_elements();
         match t.clone().try_into_primitive::<Flex>() {
-            Ok(primitive) if primitive.is_contiguous() => {
-                let values = primitive.storage::<f32>().get(..n);
-                flat.extend_from_slice(
-                    values.ok_or_else(|| TrainError::Device("a short tensor".to_owned()))?,
-                );
-            }
+            Ok(primitive) if is_whole(&primitive) => flat.extend_from_slice(primitive.storage()),
             _ => flat.extend_from_slice(&read(t)?),
         }
     }

@@ -1,14 +1,16 @@
-//! Text files below a folder, as bytes to train on and bytes held out.
+//! Text files below a folder, as tokens to train on and tokens held out. A token is a byte, or what a tokenizer makes.
 //!
 //! Whole files are held out, never positions, so no training window overlaps the text a run is judged by. Which files is
 //! decided by their SHA-256 alone: it depends neither on names nor on the order of the folder.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use watershed_engine::model::{TokenError, Tokens};
+use watershed_shards::tokenizer::{Tokenizer, TokenizerError};
 
 /// Share of the text that is held out, one part in this many.
 const HELD_OUT: usize = 20;
@@ -33,17 +35,50 @@ pub(crate) enum CorpusError {
     )]
     TooLarge { path: PathBuf },
     #[error(
-        "{found} bytes of {what} text are too few for windows of {seq} bytes; give more text or a smaller --seq"
+        "{found} tokens of {what} text are too few for windows of {seq} tokens; give more text or a smaller --seq"
     )]
     TooShort { what: &'static str, found: usize, seq: usize },
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// Tokens in the least memory that holds them.
+#[derive(Debug)]
+enum Ids {
+    Bytes(Vec<u8>),
+    Tokens(Vec<u32>),
+}
+
+impl Ids {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(ids) => ids.len(),
+            Self::Tokens(ids) => ids.len(),
+        }
+    }
+
+    /// Appends the tokens of `range`, which must be there.
+    fn copy(&self, range: Range<usize>, out: &mut Vec<u32>) {
+        match self {
+            Self::Bytes(ids) => out.extend(ids[range].iter().map(|b| u32::from(*b))),
+            Self::Tokens(ids) => out.extend_from_slice(&ids[range]),
+        }
+    }
+
+    fn hash(&self, hasher: &mut Sha256) {
+        match self {
+            Self::Bytes(ids) => hasher.update(ids),
+            Self::Tokens(ids) => ids.iter().for_each(|id| hasher.update(id.to_le_bytes())),
+        }
+    }
 }
 
 /// Text to train on and to be judged by.
 #[derive(Debug)]
 pub(crate) struct Corpus {
-    train: Vec<u8>,
-    held_out: Vec<u8>,
-    /// SHA-256 over both parts.
+    train: Ids,
+    held_out: Ids,
+    /// SHA-256 over the tokens of both parts.
     pub(crate) digest: [u8; 32],
     /// Files read.
     pub(crate) files: usize,
@@ -52,8 +87,8 @@ pub(crate) struct Corpus {
 }
 
 impl Corpus {
-    /// Reads all `.txt` and `.md` files below `dir`.
-    pub(crate) fn read(dir: &Path) -> Result<Self, CorpusError> {
+    /// Reads all `.txt` and `.md` files below `dir`, as bytes if there is no tokenizer.
+    pub(crate) fn read(dir: &Path, tokenizer: Option<&Tokenizer>) -> Result<Self, CorpusError> {
         let (mut paths, mut skipped) = (Vec::new(), 0);
         collect(dir, 0, &mut paths, &mut skipped)?;
         let (mut documents, mut invalid, mut total) = (Vec::new(), Vec::new(), 0u64);
@@ -64,30 +99,54 @@ impl Corpus {
                 return Err(CorpusError::TooLarge { path: dir.to_owned() });
             }
             let bytes = fs::read(&path).map_err(read)?;
-            match std::str::from_utf8(&bytes) {
-                Ok("") => {}
-                Ok(_) => documents.push((<[u8; 32]>::from(Sha256::digest(&bytes)), bytes)),
-                Err(e) => invalid.push((path, e.valid_up_to())),
+            match String::from_utf8(bytes) {
+                Ok(text) if text.is_empty() => {}
+                Ok(text) => documents.push((<[u8; 32]>::from(Sha256::digest(&text)), text)),
+                Err(e) => invalid.push((path, e.utf8_error().valid_up_to())),
             }
         }
         if documents.is_empty() {
             return Err(CorpusError::Empty { path: dir.to_owned(), skipped: skipped + invalid.len() });
         }
         let files = documents.len();
-        let (train, held_out) = split(documents);
+        let (train, held_out) = match tokenizer {
+            None => {
+                let bytes = documents.into_iter().map(|(hash, text)| (hash, text.into_bytes()));
+                let (train, held_out) = split(bytes.collect(), Some(b'\n'));
+                (Ids::Bytes(train), Ids::Bytes(held_out))
+            }
+            Some(tokenizer) => {
+                let mut tokens = Vec::with_capacity(documents.len());
+                for (hash, text) in documents {
+                    let mut ids = Vec::new();
+                    tokenizer.encode_into(&text, &mut ids)?;
+                    tokens.push((hash, ids));
+                }
+                let (train, held_out) = split(tokens, tokenizer.separator());
+                (Ids::Tokens(train), Ids::Tokens(held_out))
+            }
+        };
         let mut digest = Sha256::new();
         digest.update((train.len() as u64).to_le_bytes());
-        digest.update(&train);
-        digest.update(&held_out);
+        train.hash(&mut digest);
+        held_out.hash(&mut digest);
         Ok(Self { train, held_out, digest: digest.finalize().into(), files, invalid })
     }
 
-    /// Bytes to train on, bytes held out.
+    /// Tokens to train on, tokens held out.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.train.len(), self.held_out.len())
     }
 
-    /// Checks that windows of `seq` bytes can be cut.
+    /// What a token is, in the plural.
+    pub(crate) fn unit(&self) -> &'static str {
+        match self.train {
+            Ids::Bytes(_) => "bytes",
+            Ids::Tokens(_) => "tokens",
+        }
+    }
+
+    /// Checks that windows of `seq` tokens can be cut.
     pub(crate) fn check(&self, seq: usize) -> Result<(), CorpusError> {
         for (what, text) in [("training", &self.train), ("held-out", &self.held_out)] {
             if text.len() < seq + 2 {
@@ -111,7 +170,7 @@ impl Corpus {
         for row in 0..batch {
             let random = counter_random([seed, u64::from(worker), u64::from(step), row as u64]);
             let start = ((u128::from(random) * u128::from(starts)) >> 64) as usize;
-            ids.extend(self.train[start..start + seq + 1].iter().map(|b| u32::from(*b)));
+            self.train.copy(start..start + seq + 1, &mut ids);
         }
         Tokens::new(ids, batch, seq)
     }
@@ -125,11 +184,8 @@ impl Corpus {
         starts
             .chunks(8)
             .map(|starts| {
-                let ids = starts
-                    .iter()
-                    .flat_map(|s| &self.held_out[*s..*s + seq + 1])
-                    .map(|b| u32::from(*b))
-                    .collect();
+                let mut ids = Vec::with_capacity(starts.len() * (seq + 1));
+                starts.iter().for_each(|s| self.held_out.copy(*s..*s + seq + 1, &mut ids));
                 Tokens::new(ids, starts.len(), seq)
             })
             .collect()
@@ -148,8 +204,8 @@ fn counter_random(counters: [u64; 4]) -> u64 {
 }
 
 /// Holds out the documents with the smallest hashes until one part in [`HELD_OUT`] is reached; of a single document its
-/// end.
-fn split(mut documents: Vec<([u8; 32], Vec<u8>)>) -> (Vec<u8>, Vec<u8>) {
+/// end. Behind each document of several comes the separator, if there is one.
+fn split<T: Copy + Ord>(mut documents: Vec<([u8; 32], Vec<T>)>, separator: Option<T>) -> (Vec<T>, Vec<T>) {
     documents.sort();
     documents.dedup();
     let total: usize = documents.iter().map(|d| d.1.len()).sum();
@@ -164,7 +220,7 @@ fn split(mut documents: Vec<([u8; 32], Vec<u8>)>) -> (Vec<u8>, Vec<u8>) {
         let wanted = held_out.len() < goal.max(1) && text.len() <= total / 5;
         let part = if wanted { &mut held_out } else { &mut train };
         part.extend_from_slice(&text);
-        part.push(b'\n');
+        part.extend(separator);
     }
     if held_out.is_empty() {
         held_out = train.split_off(train.len() - goal);
@@ -222,7 +278,7 @@ mod tests {
             texts.iter().enumerate().map(|(i, t)| (format!("sub/{:02}.md", 40 - i), t.as_slice())).collect();
         let read = |files: &[(String, &[u8])]| {
             let files: Vec<(&str, &[u8])> = files.iter().map(|(n, t)| (n.as_str(), *t)).collect();
-            Corpus::read(folder(&files).path()).unwrap()
+            Corpus::read(folder(&files).path(), None).unwrap()
         };
         let (a, b) = (read(&a), read(&b));
         assert_eq!(a.digest, b.digest);
@@ -238,11 +294,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_trained_on_is_said() {
-        assert!(matches!(Corpus::read(Path::new("/nonexistent")), Err(CorpusError::Read { .. })));
+        assert!(matches!(Corpus::read(Path::new("/nonexistent"), None), Err(CorpusError::Read { .. })));
         let empty = folder(&[("a.bin", b"x")]);
-        assert!(matches!(Corpus::read(empty.path()), Err(CorpusError::Empty { skipped: 1, .. })));
+        assert!(matches!(Corpus::read(empty.path(), None), Err(CorpusError::Empty { skipped: 1, .. })));
         let mixed = folder(&[("bad.txt", b"abc\xff"), ("good.txt", &[b'x'; 1000])]);
-        let corpus = Corpus::read(mixed.path()).unwrap();
+        let corpus = Corpus::read(mixed.path(), None).unwrap();
         assert_eq!((corpus.files, corpus.invalid[0].1), (1, 3));
         assert!(matches!(corpus.check(2000), Err(CorpusError::TooShort { what: "training", .. })));
         corpus.check(40).unwrap();

@@ -4,8 +4,10 @@
 //! densities and widths holds there.
 
 mod corpus;
+mod origin;
 mod report;
 mod run;
+mod schedule;
 mod settings;
 mod store;
 
@@ -14,13 +16,16 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use thiserror::Error;
 use watershed_engine::device::{self, DeviceChoice, DeviceError};
+use watershed_engine::merkle::MerkleError;
 use watershed_engine::model::Preset;
 use watershed_engine::product::Precision;
 use watershed_engine::selftest::{self, SelfTestError};
 
 use crate::stop::Stop;
 use corpus::{Corpus, CorpusError};
+use origin::{Origin, OriginError};
 use run::{LocalRun, RunError};
+use schedule::{Schedule, ScheduleError};
 use settings::Settings;
 use store::StoreError;
 
@@ -44,6 +49,14 @@ pub(crate) enum MomentsName {
     Fresh,
 }
 
+fn inner_steps(text: &str) -> Result<Schedule, ScheduleError> {
+    Schedule::parse(text, 1..=10_000)
+}
+
+fn top_k(text: &str) -> Result<Schedule, ScheduleError> {
+    Schedule::parse(text, 1..=4096)
+}
+
 /// Train a small model with several workers on this machine, on the text files in a folder.
 ///
 /// Each round every worker takes H AdamW steps from the shared checkpoint, compresses its pseudo-gradient, and the outer
@@ -57,6 +70,9 @@ pub(crate) struct Args {
     /// Size of the model: nano (0.8 M parameters), micro (10 M) or small (123 M).
     #[arg(long, default_value = "nano")]
     preset: Preset,
+    /// Start from a Hugging Face folder (config.json, safetensors, and tokenizer.json, without which a token is a byte).
+    #[arg(long, value_name = "DIR", conflicts_with = "preset")]
+    model: Option<PathBuf>,
     /// Workers that train in parallel between outer steps.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     workers: u32,
@@ -66,18 +82,18 @@ pub(crate) struct Args {
     /// Tokens of a window.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=8192))]
     seq: u32,
-    /// Values kept of every 4096 of a pseudo-gradient.
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    top_k: u32,
+    /// Values kept of every 4096 of a pseudo-gradient; 1024x10,512 for 1024 in the first 10 rounds and 512 in all later ones.
+    #[arg(long, default_value = "512", value_parser = top_k)]
+    top_k: Schedule,
     /// Average whole pseudo-gradients without compression, for comparison.
     #[arg(long)]
     dense: bool,
-    /// Rounds.
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    rounds: u32,
-    /// AdamW steps of each worker in a round.
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    inner_steps: u32,
+    /// Rounds; as many as a schedule says, or 40.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(schedule::MAX_ROUNDS)))]
+    rounds: Option<u32>,
+    /// AdamW steps of each worker in a round; 5x40,15x20 for 5 in each of 40 rounds, then 15 in each of 20.
+    #[arg(long, default_value = "15", value_parser = inner_steps)]
+    inner_steps: Schedule,
     /// Seed of initialisation and windows.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -124,13 +140,21 @@ pub(crate) enum LocalError {
     #[error("{name}: {source}")]
     SelfTest { name: String, source: SelfTestError },
     #[error(transparent)]
+    Origin(#[from] OriginError),
+    #[error(transparent)]
     Corpus(#[from] CorpusError),
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    #[error(transparent)]
+    Digest(#[from] MerkleError),
     #[error(transparent)]
     Run(#[from] RunError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{name} must be {allowed}, not {given}")]
     Flag { name: &'static str, allowed: &'static str, given: f32 },
+    #[error("stopped before the last round")]
+    Stopped,
     #[error("cannot listen for Ctrl-C: {0}")]
     Signals(#[from] ctrlc::Error),
 }
@@ -147,14 +171,15 @@ pub(crate) fn run(args: &Args) -> Result<(), LocalError> {
             return Err(LocalError::Flag { name, allowed, given });
         }
     }
-    let corpus = Corpus::read(&args.text)?;
+    let origin = args.model.as_deref().map_or_else(|| Ok(Origin::preset(args.preset)), Origin::folder)?;
+    let corpus = Corpus::read(&args.text, origin.tokenizer.as_ref())?;
     corpus.check(args.seq as usize)?;
     let open = device::open(args.device)?;
     if args.profile == ProfileName::Exact {
         selftest::check(&open.device)
             .map_err(|source| LocalError::SelfTest { name: open.name.clone(), source })?;
     }
-    let settings = Settings::new(args, &corpus);
+    let settings = Settings::new(args, &origin, &corpus)?;
     let mut report = report::Report::new(args.json, &settings, &corpus, &open.name);
     let stop = Stop::on_signals()?;
     let store = args.out.as_deref().map(store::Store::open).transpose()?;
@@ -166,10 +191,11 @@ pub(crate) fn run(args: &Args) -> Result<(), LocalError> {
         }
         (None, _) => None,
     };
-    let mut local = LocalRun::new(settings, corpus, &open, saved)?;
+    let mut local = LocalRun::new(settings, origin.parameters, corpus, &open, saved)?;
     let finished = local.run(store.as_ref(), &stop, &mut report)?;
     if let (Some(store), true) = (&store, finished) {
-        report.wrote(&store.write_model(local.model(), local.checkpoint())?);
+        report.wrote(&store.write_model(local.model(), local.checkpoint(), &origin.files)?);
     }
-    Ok(())
+    // So that a script can tell it from a run that was finished.
+    if finished { Ok(()) } else { Err(LocalError::Stopped) }
 }

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::corpus::Corpus;
+use super::schedule::ByRound;
 use super::settings::Settings;
 
 /// One finished round.
@@ -33,8 +34,8 @@ pub(crate) struct Report {
     json: bool,
     bar: ProgressBar,
     rounds: u32,
-    per_round: u64,
-    inner_steps: u64,
+    workers: u64,
+    inner_steps: ByRound,
     header_due: bool,
 }
 
@@ -46,28 +47,25 @@ impl Report {
         }
         if !json {
             println!("device    {device}, {}", s.arithmetic);
-            println!("text      {} files, {train} bytes to train on, {held_out} held out", corpus.files);
+            let (files, unit) = (corpus.files, corpus.unit());
+            println!("text      {files} files, {train} {unit} to train on, {held_out} held out");
+            if let Some(start) = &s.start {
+                println!("model     starts from {}", &start[..16.min(start.len())]);
+            }
             println!(
                 "run       {} workers x {} windows of {} tokens, {} rounds of {} steps",
                 s.workers, s.batch, s.seq, s.rounds, s.inner_steps
             );
         }
-        let per_round = u64::from(s.workers) * u64::from(s.inner_steps);
+        let workers = u64::from(s.workers);
         let bar = ProgressBar::with_draw_target(
-            Some(per_round * u64::from(s.rounds)),
+            Some(workers * s.inner_steps.total()),
             ProgressDrawTarget::stderr(),
         );
         let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} steps, {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(500));
-        Self {
-            json,
-            bar,
-            rounds: s.rounds,
-            per_round,
-            inner_steps: u64::from(s.inner_steps),
-            header_due: !json,
-        }
+        Self { json, bar, rounds: s.rounds, workers, inner_steps: s.inner_steps.clone(), header_due: !json }
     }
 
     /// One inner step is done.
@@ -78,9 +76,9 @@ impl Report {
             self.rounds,
             worker + 1
         ));
-        let done =
-            u64::from(round) * self.per_round + u64::from(worker) * self.inner_steps + u64::from(step) + 1;
-        self.bar.set_position(done);
+        let before = self.workers * self.inner_steps.before(round);
+        let of_others = u64::from(worker) * u64::from(self.inner_steps.at(round));
+        self.bar.set_position(before + of_others + u64::from(step) + 1);
     }
 
     /// One round is done.

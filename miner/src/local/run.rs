@@ -6,18 +6,18 @@ use std::time::Instant;
 
 use thiserror::Error;
 use watershed_engine::device::OpenDevice;
-use watershed_engine::merkle::{self, MerkleError, Section};
+use watershed_engine::merkle::MerkleError;
 use watershed_engine::model::{ConfigError, Layout, ModelConfig, TokenError, Tokens, init};
 use watershed_engine::moments;
 use watershed_engine::outer::{
     OuterError, OuterSpec, OuterState, PseudoGradientSource, Submission, outer_step,
 };
-use watershed_engine::pseudo_gradient;
+use watershed_engine::pseudo_gradient::{self, Decoder, Expected};
 use watershed_engine::train::{State, TrainError, Trainer, inner_steps};
 
 use super::corpus::Corpus;
 use super::report::{Report, RoundReport};
-use super::settings::Settings;
+use super::settings::{Settings, checkpoint_digest};
 use super::store::{Meta, Saved, Store, StoreError};
 use crate::stop::Stop;
 
@@ -51,13 +51,54 @@ pub(crate) enum RunError {
     Incomplete(String),
 }
 
-/// What a worker keeps from one round to the next.
+/// What a worker keeps from one round to the next, in the least memory: there may be many workers.
 #[derive(Clone, Debug)]
 struct Worker {
+    /// Empty without compression.
     error_feedback: Vec<f32>,
-    first: Vec<f32>,
-    second: Vec<f32>,
+    moments: Moments,
     updates: u32,
+}
+
+/// The optimizer's moments between rounds.
+#[derive(Clone, Debug)]
+enum Moments {
+    /// Before the first round, or in every one.
+    Fresh,
+    /// In 8 bits.
+    Encoded(Vec<u8>),
+    Full {
+        first: Vec<f32>,
+        second: Vec<f32>,
+    },
+}
+
+/// A pseudo-gradient as others receive it. It stays encoded, so that memory does not grow with the workers.
+#[derive(Clone, Debug)]
+enum Sent {
+    Encoded(Vec<u8>),
+    /// Without compression.
+    Whole(Vec<f32>),
+}
+
+impl Sent {
+    fn source(
+        &self,
+        expected: Expected,
+    ) -> Result<Box<dyn PseudoGradientSource + Sync + '_>, pseudo_gradient::DecodeError> {
+        Ok(match self {
+            Self::Encoded(bytes) => Box::new(Decoder::new(bytes, expected)?),
+            Self::Whole(values) => Box::new(values.as_slice()),
+        })
+    }
+
+    /// Its size on the way, in bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Encoded(bytes) => bytes.len(),
+            Self::Whole(values) => size_of_val(values.as_slice()),
+        }
+    }
 }
 
 /// A worker that was stopped between two inner steps.
@@ -78,26 +119,26 @@ pub(crate) struct LocalRun {
     workers: Vec<Worker>,
     rounds_done: u32,
     /// Pseudo-gradients of the round under way.
-    submissions: Vec<Vec<f32>>,
+    submissions: Vec<Sent>,
     losses: Vec<f32>,
-    bytes: Vec<usize>,
     under_way: Option<UnderWay>,
     evaluation: Vec<Tokens>,
 }
 
 impl LocalRun {
-    /// A new run, or the continuation of a saved one.
+    /// A new run from `parameters` (random ones if there are none), or the continuation of a saved one.
     pub(crate) fn new(
         settings: Settings,
+        parameters: Option<Vec<f32>>,
         corpus: Corpus,
         device: &OpenDevice,
         saved: Option<Saved>,
     ) -> Result<Self, RunError> {
         let layout = Layout::new(&settings.model)?;
         let n = layout.total();
-        let parameters = init(&layout, settings.seed);
-        let blank =
-            Worker { error_feedback: vec![0.0; n], first: vec![0.0; n], second: vec![0.0; n], updates: 0 };
+        let parameters = parameters.unwrap_or_else(|| init(&layout, settings.seed));
+        let feedback = if settings.top_k.is_some() { n } else { 0 };
+        let blank = Worker { error_feedback: vec![0.0; feedback], moments: Moments::Fresh, updates: 0 };
         let state = State::fresh(parameters.clone());
         let trainer = Trainer::new(layout.clone(), settings.profile, settings.train, &device.device, &state)?;
         let evaluation = corpus.evaluation(EVALUATION_WINDOWS, settings.seq)?;
@@ -111,7 +152,6 @@ impl LocalRun {
             rounds_done: 0,
             submissions: Vec::new(),
             losses: Vec::new(),
-            bytes: Vec::new(),
             under_way: None,
             evaluation,
         };
@@ -166,11 +206,11 @@ impl LocalRun {
         let index = self.submissions.len() as u32;
         let (start, taken) = match self.under_way.take().filter(|u| u.worker == index) {
             Some(u) => (u.state, u.steps),
-            None => (self.start(index), 0),
+            None => (self.start(index)?, 0),
         };
         let (round, corpus) = (self.rounds_done, &self.corpus);
-        let first = round * s.inner_steps;
-        let steps = first + taken..first + s.inner_steps;
+        let first = s.first_step(round);
+        let steps = first + taken..first + s.inner_steps.at(round);
         let window = |step: u32| corpus.window(s.seed, index, step, s.batch, s.seq);
         let trajectory = inner_steps(&mut self.trainer, &start, steps, &window, &mut |record, _| {
             report.step(round, index, record.step - first, record.loss);
@@ -187,14 +227,18 @@ impl LocalRun {
     }
 
     /// Where a worker starts a round: the checkpoint with the moments it carries.
-    fn start(&self, index: u32) -> State {
+    fn start(&self, index: u32) -> Result<State, RunError> {
         let parameters = self.outer.parameters.clone();
-        match self.workers.get(index as usize) {
-            Some(w) if self.settings.carried && w.updates > 0 => {
-                State { parameters, first: w.first.clone(), second: w.second.clone(), updates: w.updates }
+        let Some(w) = self.workers.get(index as usize) else { return Ok(State::fresh(parameters)) };
+        let (first, second) = match &w.moments {
+            Moments::Fresh => return Ok(State::fresh(parameters)),
+            Moments::Encoded(bytes) => {
+                let decoded = moments::decode(bytes, parameters.len())?;
+                (decoded.first, decoded.second)
             }
-            _ => State::fresh(parameters),
-        }
+            Moments::Full { first, second } => (first.clone(), second.clone()),
+        };
+        Ok(State { parameters, first, second, updates: w.updates })
     }
 
     /// Compresses the worker's pseudo-gradient and keeps its error feedback and moments.
@@ -206,83 +250,83 @@ impl LocalRun {
         let Some(worker) = self.workers.get_mut(index as usize) else {
             return Err(RunError::Incomplete(format!("worker {index}")));
         };
-        if let Some(top_k) = self.settings.top_k {
-            let encoded = pseudo_gradient::compress(
-                &mut worker.error_feedback,
-                &delta,
-                self.settings.error_decay,
-                top_k,
-            )?;
-            self.bytes.push(encoded.len());
-            let expected = pseudo_gradient::Expected { params: delta.len(), k: top_k };
-            delta = pseudo_gradient::decode_dense(&encoded, expected)?;
-        } else {
-            self.bytes.push(4 * delta.len());
-        }
+        self.submissions.push(match &self.settings.top_k {
+            Some(top_k) => {
+                let (feedback, k) = (&mut worker.error_feedback, top_k.at(self.rounds_done) as usize);
+                Sent::Encoded(pseudo_gradient::compress(feedback, &delta, self.settings.error_decay, k)?)
+            }
+            None => Sent::Whole(delta),
+        });
         if self.settings.carried {
             worker.updates = end.updates;
-            (worker.first, worker.second) = if self.settings.eight_bit {
-                let m = moments::decode(&moments::encode(&end.first, &end.second)?, end.first.len())?;
-                (m.first, m.second)
+            worker.moments = if self.settings.eight_bit {
+                Moments::Encoded(moments::encode(&end.first, &end.second)?)
             } else {
-                (end.first, end.second)
+                Moments::Full { first: end.first, second: end.second }
             };
         }
-        self.submissions.push(delta);
         Ok(())
     }
 
     /// The outer step and what is reported of it.
     fn finish_round(&mut self, started: Instant) -> Result<RoundReport, RunError> {
         let s = &self.settings;
-        let sources: Vec<&[f32]> = self.submissions.iter().map(Vec::as_slice).collect();
+        let k = s.top_k.as_ref().map_or(0, |top_k| top_k.at(self.rounds_done) as usize);
+        let expected = Expected { params: self.layout.total(), k };
+        let sources: Vec<_> =
+            self.submissions.iter().map(|sent| sent.source(expected)).collect::<Result<_, _>>()?;
         let submissions: Vec<Submission<'_>> = sources
             .iter()
             .enumerate()
             .map(|(i, gradient)| {
                 let mut id = [0; 32];
                 id[..8].copy_from_slice(&(i as u64).to_be_bytes());
-                Submission { id, gradient: gradient as &(dyn PseudoGradientSource + Sync) }
+                Submission { id, gradient: gradient.as_ref() }
             })
             .collect();
         let momentum = (s.outer_momentum > 0.0).then_some(s.outer_momentum);
         let (next, _) = outer_step(&self.outer, &submissions, &OuterSpec { rate: s.outer_lr, momentum })?;
+        drop(sources);
         self.outer = next;
-        self.submissions.clear();
+        let bytes: usize = self.submissions.drain(..).map(|sent| sent.size()).sum();
         self.trainer.load(&State::fresh(self.outer.parameters.clone()))?;
         let eval_loss = self.trainer.evaluate(&self.evaluation)?;
         let losses = std::mem::take(&mut self.losses);
-        let bytes = std::mem::take(&mut self.bytes);
+        let steps = s.inner_steps.at(self.rounds_done);
         self.rounds_done += 1;
         Ok(RoundReport {
             round: self.rounds_done,
             train_loss: losses.iter().sum::<f32>() / losses.len().max(1) as f32,
             eval_loss,
-            bytes_per_worker: bytes.iter().sum::<usize>() / bytes.len().max(1),
-            tokens: u64::from(s.workers) * u64::from(s.inner_steps) * (s.batch * s.seq) as u64,
+            bytes_per_worker: bytes / (s.workers as usize).max(1),
+            tokens: u64::from(s.workers) * u64::from(steps) * (s.batch * s.seq) as u64,
             seconds: started.elapsed().as_secs_f64(),
-            checkpoint: self.digest()?,
+            checkpoint: checkpoint_digest(&self.outer.parameters)?,
         })
-    }
-
-    /// Merkle root of the checkpoint's parameters, in hex.
-    fn digest(&self) -> Result<String, RunError> {
-        let sections = vec![Section::new("parameters", self.outer.parameters.len() as u64)];
-        let layout = merkle::Layout::new("checkpoint", sections)?;
-        Ok(merkle::state_digest(&layout, &[&self.outer.parameters])?.to_string())
     }
 
     /// Everything needed to continue.
     fn saved(&self) -> Saved {
         let mut vectors = HashMap::from([("checkpoint".to_owned(), self.outer.parameters.clone())]);
         vectors.insert("velocity".to_owned(), self.outer.velocity.clone());
+        let mut files = HashMap::new();
         for (i, w) in self.workers.iter().enumerate() {
             vectors.insert(format!("worker.{i}.error_feedback"), w.error_feedback.clone());
-            vectors.insert(format!("worker.{i}.first"), w.first.clone());
-            vectors.insert(format!("worker.{i}.second"), w.second.clone());
+            match &w.moments {
+                Moments::Fresh => {}
+                Moments::Encoded(bytes) => drop(files.insert(format!("worker.{i}.moments"), bytes.clone())),
+                Moments::Full { first, second } => {
+                    vectors.insert(format!("worker.{i}.first"), first.clone());
+                    vectors.insert(format!("worker.{i}.second"), second.clone());
+                }
+            }
         }
-        for (i, values) in self.submissions.iter().enumerate() {
-            vectors.insert(format!("round.{i}.pseudo_gradient"), values.clone());
+        for (i, sent) in self.submissions.iter().enumerate() {
+            let name = format!("round.{i}.pseudo_gradient");
+            match sent {
+                Sent::Encoded(bytes) => drop(files.insert(name, bytes.clone())),
+                Sent::Whole(values) => drop(vectors.insert(name, values.clone())),
+            }
         }
         if let Some(u) = &self.under_way {
             vectors.insert("under_way.parameters".to_owned(), u.state.parameters.clone());
@@ -295,14 +339,13 @@ impl LocalRun {
             submitted: self.submissions.len() as u32,
             under_way: self.under_way.as_ref().map(|u| (u.worker, u.steps, u.state.updates)),
             losses: self.losses.clone(),
-            bytes: self.bytes.clone(),
             ..Meta::default()
         };
-        Saved { meta, vectors }
+        Saved { meta, vectors, files }
     }
 
     fn restore(&mut self, saved: Saved) -> Result<(), RunError> {
-        let (meta, mut vectors) = (saved.meta, saved.vectors);
+        let Saved { meta, mut vectors, mut files } = saved;
         let total = self.layout.total();
         let mut take = |name: String| match vectors.remove(&name) {
             Some(v) if v.len() == total => Ok(v),
@@ -310,14 +353,29 @@ impl LocalRun {
         };
         self.outer.parameters = take("checkpoint".to_owned())?;
         for (i, w) in self.workers.iter_mut().enumerate() {
-            w.error_feedback = take(format!("worker.{i}.error_feedback"))?;
-            w.first = take(format!("worker.{i}.first"))?;
-            w.second = take(format!("worker.{i}.second"))?;
+            if self.settings.top_k.is_some() {
+                w.error_feedback = take(format!("worker.{i}.error_feedback"))?;
+            }
             let updates = meta.updates.get(i).copied();
             w.updates = updates.ok_or_else(|| RunError::Incomplete(format!("updates of worker {i}")))?;
+            w.moments = match (w.updates, self.settings.eight_bit) {
+                (0, _) => Moments::Fresh,
+                (_, true) => {
+                    let name = format!("worker.{i}.moments");
+                    Moments::Encoded(files.remove(&name).ok_or(RunError::Incomplete(name))?)
+                }
+                (_, false) => Moments::Full {
+                    first: take(format!("worker.{i}.first"))?,
+                    second: take(format!("worker.{i}.second"))?,
+                },
+            };
         }
         for i in 0..meta.submitted {
-            self.submissions.push(take(format!("round.{i}.pseudo_gradient"))?);
+            let name = format!("round.{i}.pseudo_gradient");
+            self.submissions.push(match &self.settings.top_k {
+                Some(_) => Sent::Encoded(files.remove(&name).ok_or(RunError::Incomplete(name))?),
+                None => Sent::Whole(take(name)?),
+            });
         }
         if let Some((worker, steps, updates)) = meta.under_way {
             let state = State {
@@ -331,7 +389,6 @@ impl LocalRun {
         self.outer.velocity = vectors.remove("velocity").unwrap_or_default();
         self.rounds_done = meta.rounds;
         self.losses = meta.losses;
-        self.bytes = meta.bytes;
         Ok(())
     }
 }

@@ -1,25 +1,30 @@
 //! The settings a local run depends on, and nothing else: two runs with equal settings have equal checkpoints.
 
 use serde::{Deserialize, Serialize};
+use watershed_engine::merkle::{self, MerkleError, Section};
 use watershed_engine::model::{ModelConfig, Profile};
 use watershed_engine::product::Precision;
 use watershed_engine::train::{AdamwSettings, TrainSettings};
 
 use super::corpus::Corpus;
-use super::{Args, MomentsName, ProfileName};
+use super::origin::Origin;
+use super::schedule::{ByRound, ScheduleError, rounds};
+use super::{Args, LocalError, MomentsName, ProfileName};
 
 /// Everything that the checkpoints of a run are a function of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) model: ModelConfig,
+    /// Digest of the parameters that the run began with, in hex; none where the seed gives them.
+    pub(crate) start: Option<String>,
     pub(crate) train: TrainSettings,
     pub(crate) workers: u32,
     pub(crate) batch: usize,
     pub(crate) seq: usize,
     /// Values kept of every 4096; none for dense averaging.
-    pub(crate) top_k: Option<usize>,
+    pub(crate) top_k: Option<ByRound>,
     pub(crate) rounds: u32,
-    pub(crate) inner_steps: u32,
+    pub(crate) inner_steps: ByRound,
     pub(crate) seed: u64,
     /// Operand widths as text, or `native`.
     pub(crate) arithmetic: String,
@@ -28,7 +33,7 @@ pub(crate) struct Settings {
     pub(crate) outer_lr: f32,
     pub(crate) outer_momentum: f32,
     pub(crate) error_decay: f32,
-    /// SHA-256 of the text, in hex.
+    /// SHA-256 of the tokens, in hex.
     pub(crate) corpus: String,
     /// What the arithmetic is; not part of equality, which `arithmetic` decides.
     #[serde(skip, default = "native")]
@@ -44,19 +49,34 @@ fn warmup(total: u32) -> u32 {
     (total / 20).clamp(1, 100)
 }
 
+/// Digest of a checkpoint's parameters, in hex.
+pub(crate) fn checkpoint_digest(parameters: &[f32]) -> Result<String, MerkleError> {
+    let sections = vec![Section::new("parameters", parameters.len() as u64)];
+    let layout = merkle::Layout::new("checkpoint", sections)?;
+    Ok(merkle::state_digest(&layout, &[parameters])?.to_string())
+}
+
 impl Settings {
-    pub(crate) fn new(args: &Args, corpus: &Corpus) -> Self {
-        let total = args.rounds.saturating_mul(args.inner_steps);
+    pub(crate) fn new(args: &Args, origin: &Origin, corpus: &Corpus) -> Result<Self, LocalError> {
+        let mut schedules = vec![("--inner-steps", &args.inner_steps)];
+        if !args.dense {
+            schedules.push(("--top-k", &args.top_k));
+        }
+        let rounds = rounds(args.rounds, &schedules)?;
+        let inner_steps = args.inner_steps.over(rounds);
+        let total = inner_steps.total();
+        let total = u32::try_from(total).map_err(|_| ScheduleError::TooManySteps(total))?;
         let precision: Precision = args.precision;
         let (profile, arithmetic) = match args.profile {
             ProfileName::Exact => (Profile::Exact(precision), precision.to_string()),
             ProfileName::Native => (Profile::Native, "native".to_owned()),
         };
-        let mut model = args.preset.config();
-        // The window may be longer than the preset's positions: rotary positions have no table to outgrow.
+        let mut model = origin.config;
+        // The window may be longer than the model's positions: rotary positions have no table to outgrow.
         model.max_seq = model.max_seq.max(args.seq as usize);
-        Self {
+        Ok(Self {
             model,
+            start: origin.parameters.as_deref().map(checkpoint_digest).transpose()?,
             train: TrainSettings {
                 adamw: AdamwSettings::default(),
                 peak_lr: args.lr,
@@ -67,9 +87,9 @@ impl Settings {
             workers: args.workers,
             batch: args.batch as usize,
             seq: args.seq as usize,
-            top_k: (!args.dense).then_some(args.top_k as usize),
-            rounds: args.rounds,
-            inner_steps: args.inner_steps,
+            top_k: (!args.dense).then(|| args.top_k.over(rounds)),
+            rounds,
+            inner_steps,
             seed: args.seed,
             arithmetic,
             carried: args.moments != MomentsName::Fresh,
@@ -79,7 +99,13 @@ impl Settings {
             error_decay: args.error_decay,
             corpus: hex::encode(corpus.digest),
             profile,
-        }
+        })
+    }
+
+    /// The number of a worker's first inner step in round `round`, counted from 0.
+    pub(crate) fn first_step(&self, round: u32) -> u32 {
+        // The whole run fits, see `new`.
+        self.inner_steps.before(round) as u32
     }
 
     /// The settings as JSON, without what does not matter to results.

@@ -28,6 +28,8 @@ pub(crate) struct Saved {
     pub(crate) meta: Meta,
     /// Named vectors, see `run`.
     pub(crate) vectors: HashMap<String, Vec<f32>>,
+    /// Named encoded things.
+    pub(crate) files: HashMap<String, Vec<u8>>,
 }
 
 /// The counters of a saved run.
@@ -45,8 +47,6 @@ pub(crate) struct Meta {
     pub(crate) under_way: Option<(u32, u32, u32)>,
     /// Losses of the round under way, all workers so far.
     pub(crate) losses: Vec<f32>,
-    /// Encoded sizes of the round under way.
-    pub(crate) bytes: Vec<usize>,
 }
 
 /// Why a run cannot be kept or continued.
@@ -108,15 +108,19 @@ impl Store {
             return Err(StoreError::OtherRun { path: self.dir.clone() });
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
-        let mut vectors = HashMap::new();
+        let (mut vectors, mut files) = (HashMap::new(), HashMap::new());
         for (name, view) in file.tensors() {
-            if view.dtype() != Dtype::F32 {
-                return Err(damaged(format!("{name} is not f32")));
+            let data = view.data();
+            match view.dtype() {
+                Dtype::F32 => {
+                    let values = data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                    vectors.insert(name, values.collect());
+                }
+                Dtype::U8 => drop(files.insert(name, data.to_vec())),
+                _ => return Err(damaged(format!("{name} is neither f32 nor bytes"))),
             }
-            let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            vectors.insert(name, values.collect());
         }
-        Ok(Some(Saved { meta, vectors }))
+        Ok(Some(Saved { meta, vectors, files }))
     }
 
     /// Replaces the saved state.
@@ -130,6 +134,10 @@ impl Store {
             let view = TensorView::new(Dtype::F32, vec![values.len()], bytemuck::cast_slice(values));
             views.push((name.clone(), view.map_err(failed)?));
         }
+        for (name, bytes) in &saved.files {
+            let view = TensorView::new(Dtype::U8, vec![bytes.len()], bytes);
+            views.push((name.clone(), view.map_err(failed)?));
+        }
         let new = self.dir.join(format!("{STATE}.new"));
         safetensors::serialize_to_file(views, Some(meta), &new).map_err(failed)?;
         let io = |source| StoreError::Io { path: path.clone(), source };
@@ -137,11 +145,12 @@ impl Store {
         fs::rename(&new, &path).map_err(io)
     }
 
-    /// Writes the model as a Hugging Face folder, in place of an earlier one; gives its path.
+    /// Writes the model as a Hugging Face folder with these files beside it, in place of an earlier one; gives its path.
     pub(crate) fn write_model(
         &self,
         config: &ModelConfig,
         parameters: &[f32],
+        files: &[(&'static str, Vec<u8>)],
     ) -> Result<PathBuf, StoreError> {
         let (new, path) = (self.dir.join("model.new"), self.dir.join("model"));
         let io = |source| StoreError::Io { path: path.clone(), source };
@@ -149,6 +158,9 @@ impl Store {
             fs::remove_dir_all(&new).map_err(io)?;
         }
         hf::save(&new, config, parameters, SHARD_BYTES)?;
+        for (name, bytes) in files {
+            fs::write(new.join(name), bytes).map_err(io)?;
+        }
         if path.exists() {
             fs::remove_dir_all(&path).map_err(io)?;
         }

@@ -33,6 +33,10 @@ pub(crate) enum Cheat {
     OtherReveal,
     /// Does the work, and opens nothing when a validator asks.
     NoOpening,
+    /// Takes half of the inner steps, and answers only those validators that ask for one of them.
+    SelectiveOpening,
+    /// Does the work, and hands in other values for one chunk of 4096.
+    PoisonedChunk,
 }
 
 /// How a miner behaves.

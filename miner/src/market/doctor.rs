@@ -1,5 +1,6 @@
 //! `doctor`: everything that mining needs, and what to do about what is missing.
 
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use watershed_engine::selftest;
 use watershed_payments::cli::Session;
 use watershed_payments::control::{Reply, Request};
 use watershed_payments::wallet::ldk::WalletConfig;
+use watershed_protocol::market::view::{InfoView, RunView};
 
 use super::home::Home;
 
@@ -73,33 +75,52 @@ fn free(folder: &Path) -> Option<u64> {
     String::from_utf8(output.stdout).ok()?.lines().nth(1)?.trim().parse().ok()
 }
 
-fn look_at_disk(home: &Home) -> Finding {
+/// Disk that a run takes besides the states between steps: checkpoints, what is carried, the newest state, the text's shards.
+fn needed(run: &RunView) -> u64 {
+    let m = &run.spec.model;
+    let (hidden, head) = (u64::from(m.hidden), u64::from(m.head_dim));
+    let attention = hidden * head * 2 * u64::from(m.heads + m.kv_heads);
+    let layer = attention + 3 * hidden * u64::from(m.ffn);
+    let embeddings = u64::from(m.vocab) * hidden * if m.tied_embeddings { 1 } else { 2 };
+    40 * (embeddings + u64::from(m.layers) * layer) + LITTLE
+}
+
+fn look_at_disk(home: &Home, run: Option<&RunView>) -> Finding {
+    let wanted = run.map_or(LITTLE, needed);
     match free(home.folder()) {
-        Some(bytes) if bytes >= LITTLE => good("disk", format!("{:.0} GB free", bytes as f64 / 1e9)),
+        Some(bytes) if bytes >= wanted => good("disk", format!("{:.0} GB free", bytes as f64 / 1e9)),
         Some(bytes) => bad(
             "disk",
-            format!("{:.1} GB free", bytes as f64 / 1e9),
+            format!("{:.1} GB free; this run wants {:.1}", bytes as f64 / 1e9, wanted as f64 / 1e9),
             "make room, or keep the miner elsewhere with --data",
         ),
         None => bad("disk", "cannot be measured", "see that the folder of --data can be written"),
     }
 }
 
-async fn look_at_coordinator(url: Option<&str>) -> Vec<Finding> {
+/// What the coordinator says of itself, and the run that would be worked for.
+async fn look_at_coordinator(url: Option<&str>) -> (Vec<Finding>, Option<InfoView>, Option<RunView>) {
     let Some(url) = url else {
-        return vec![bad("coordinator", "none is known", "run `watershed-miner init --coordinator URL`")];
+        let none = bad("coordinator", "none is known", "run `watershed-miner init --coordinator URL`");
+        return (vec![none], None, None);
     };
-    let info = match Client::new(url) {
-        Ok(client) => client.info().await,
+    let answered = match Client::new(url) {
+        Ok(client) => match client.info().await {
+            Ok(info) => client.runs().await.map(|runs| (info, runs)),
+            Err(e) => Err(e),
+        },
         Err(e) => Err(e),
     };
-    match info {
-        Err(e) => vec![bad(
-            "coordinator",
-            e.to_string(),
-            "check the address and your network; it may also be down for a while",
-        )],
-        Ok(info) => {
+    match answered {
+        Err(e) => {
+            let away = bad(
+                "coordinator",
+                e.to_string(),
+                "check the address and your network; it may also be down for a while",
+            );
+            (vec![away], None, None)
+        }
+        Ok((info, runs)) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
             let apart = now.abs_diff(info.now);
             let clock = if apart <= 5 {
@@ -111,26 +132,63 @@ async fn look_at_coordinator(url: Option<&str>) -> Vec<Finding> {
                     "turn on time synchronisation (timedatectl set-ntp true)",
                 )
             };
-            vec![good("coordinator", format!("{url} on {}", info.network)), clock]
+            let run = super::choose(&runs, None);
+            let work = match &run {
+                Some(run) => good("work", format!("{} ({}), {}", run.title, run.run, run.phase)),
+                None => good("work", "no run at the moment; `run` waits for one"),
+            };
+            let found = vec![good("coordinator", format!("{url} on {}", info.network)), clock, work];
+            (found, Some(info), run)
         }
     }
 }
 
-async fn look_at_wallet(home: &Home) -> Vec<Finding> {
-    if let Err(e) = WalletConfig::load(&home.wallet()) {
-        return vec![bad("wallet", e.to_string(), "run `watershed-miner init`")];
+/// Whether others can reach an address, as far as that can be told from here.
+fn look_at_address(listen: Option<&String>, local: bool) -> Finding {
+    let advice = "run `watershed-miner init --listen HOST:PORT` in a new folder, or change `listen` in wallet.toml: an \
+                  address that the coordinator reaches, with the port forwarded to this machine";
+    let Some(listen) = listen else { return bad("address", "the wallet listens nowhere", advice) };
+    let found: Vec<IpAddr> = match listen.to_socket_addrs() {
+        Ok(found) => found.map(|a| a.ip()).collect(),
+        Err(e) => return bad("address", format!("{listen}: {e}"), advice),
+    };
+    let private = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local(),
+    };
+    if !local && found.iter().all(private) {
+        return bad("address", format!("{listen} is reachable from this machine or network only"), advice);
     }
+    good("address", format!("{listen}, where the coordinator calls this node"))
+}
+
+async fn look_at_wallet(home: &Home, info: Option<&InfoView>) -> Vec<Finding> {
+    let config = match WalletConfig::load(&home.wallet()) {
+        Ok(config) => config,
+        Err(e) => return vec![bad("wallet", e.to_string(), "run `watershed-miner init`")],
+    };
+    let network = config.network.to_string();
+    let mut findings = Vec::new();
+    if let Some(other) = info.map(|i| i.network.as_str()).filter(|n| *n != network) {
+        findings.push(bad(
+            "network",
+            format!("this wallet is on {network}, the coordinator on {other}"),
+            "make a wallet for that network: `watershed-miner init` with another --data",
+        ));
+    }
+    findings.push(look_at_address(config.listen.first(), network == "regtest"));
     let session = match Session::open(&home.wallet()).await {
         Ok(session) => session,
         Err(e) => {
-            return vec![bad(
+            findings.push(bad(
                 "chain",
                 e.to_string(),
                 "see that the bitcoind, Esplora or Electrum server of wallet.toml answers",
-            )];
+            ));
+            return findings;
         }
     };
-    let mut findings = vec![good("chain", "the wallet follows it")];
+    findings.push(good("chain", format!("the wallet follows {network}")));
     // A wallet that was just started takes a moment to see its peer.
     let mut channels = 0;
     for _ in 0..10 {
@@ -163,9 +221,10 @@ pub(super) async fn examine(home: &Home, url: Option<String>, choice: DeviceChoi
     let device =
         tokio::task::spawn_blocking(move || look_at_device(choice)).await.map_err(|e| e.to_string())?;
     let mut findings = device;
-    findings.push(look_at_disk(home));
-    findings.extend(look_at_coordinator(url.as_deref()).await);
-    findings.extend(look_at_wallet(home).await);
+    let (coordinator, info, run) = look_at_coordinator(url.as_deref()).await;
+    findings.push(look_at_disk(home, run.as_ref()));
+    findings.extend(coordinator);
+    findings.extend(look_at_wallet(home, info.as_ref()).await);
     let wrong = findings.iter().filter(|f| !f.ok).count();
     if home.json {
         let all: Vec<_> = findings
@@ -190,5 +249,22 @@ pub(super) async fn examine(home: &Home, url: Option<String>, choice: DeviceChoi
         }
         1 => Err("one thing is missing".to_owned()),
         n => Err(format!("{n} things are missing")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_nobody_else_reaches_is_found() {
+        let look = |listen: &str, local| look_at_address(Some(&listen.to_owned()), local).ok;
+        assert!(look("127.0.0.1:9736", true));
+        assert!(!look("127.0.0.1:9736", false));
+        assert!(!look("192.168.1.20:9736", false));
+        assert!(!look("[::1]:9736", false));
+        assert!(look("203.0.113.7:9736", false));
+        assert!(!look("no port", true));
+        assert!(!look_at_address(None, true).ok);
     }
 }

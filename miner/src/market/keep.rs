@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use watershed_engine::train::State;
 use watershed_protocol::market::{Assignment, Commitment, Reveal, StepClaim};
-use watershed_protocol::{AssignmentId, Digest, Wire, decode, encode};
+use watershed_protocol::{AssignmentId, Digest, Envelope, Wire, decode, encode};
 use watershed_rounds::{Carried, floats, floats_of};
 
 /// Folder of a run.
@@ -29,12 +29,19 @@ fn text(path: &Path) -> impl Fn(std::io::Error) -> String {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    put(path, bytes, true)
+}
+
+fn put(path: &Path, bytes: &[u8], sync: bool) -> Result<(), String> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(text(folder))?;
     }
     let partial = path.with_extension("partial");
     let mut file = fs::File::create(&partial).map_err(text(&partial))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(text(&partial))?;
+    file.write_all(bytes).map_err(text(&partial))?;
+    if sync {
+        file.sync_all().map_err(text(&partial))?;
+    }
     fs::rename(&partial, path).map_err(text(path))
 }
 
@@ -67,6 +74,21 @@ impl Keep {
     /// Parameters of a checkpoint, if they are here.
     pub(super) fn checkpoint(&self, digest: Digest) -> Result<Option<Vec<u8>>, String> {
         read(&self.folder.join("checkpoints").join(digest.to_string()))
+    }
+
+    /// Keeps what the coordinator signed when it took a message: with it `watershed-validator audit --promise` proves that a
+    /// record lacks what was promised. Nothing depends on it, so that it cannot be kept is no reason to stop.
+    pub(super) fn keep_promise(&self, id: AssignmentId, kind: &str, promise: &Envelope) {
+        let path = self.folder.join("promises").join(format!("{id}.{kind}"));
+        let kept = encode(promise).map_err(|e| e.to_string()).and_then(|bytes| write(&path, &bytes));
+        if let Err(e) = kept {
+            eprintln!("the coordinator's promise is not kept: {e}");
+        }
+    }
+
+    /// Where a download goes until it is whole; what is there of it is not asked for again.
+    pub(super) fn incoming(&self, blob: Digest) -> PathBuf {
+        self.folder.join("incoming").join(blob.to_string())
     }
 
     /// Keeps a checkpoint, and the one before it.
@@ -132,9 +154,10 @@ impl Keep {
         Ok(bytes.filter(|b| b.len() == 12 * parameters))
     }
 
+    /// Not forced to the disk: its digest is known, so one that a power failure damaged is not used but computed again.
     pub(super) fn keep_state(&self, id: AssignmentId, step: u32, state: &State) -> Result<(), String> {
         let bytes = floats(&[&state.parameters, &state.first, &state.second]);
-        write(&self.work(id).join(format!("state-{step}")), &bytes)
+        put(&self.work(id).join(format!("state-{step}")), &bytes, false)
     }
 
     pub(super) fn drop_state(&self, id: AssignmentId, step: u32) {
@@ -175,6 +198,20 @@ impl Keep {
 
     pub(super) fn submission(&self, id: AssignmentId) -> Result<Option<Vec<u8>>, String> {
         read(&self.work(id).join("submission"))
+    }
+
+    /// Keeps when a task's work was shown, in seconds since 1970; the first time counts.
+    pub(super) fn note_shown(&self, id: AssignmentId, now: u64) -> Result<(), String> {
+        if self.shown(id)?.is_some() {
+            return Ok(());
+        }
+        write(&self.work(id).join("shown"), &now.to_le_bytes())
+    }
+
+    /// When a task's work was shown.
+    pub(super) fn shown(&self, id: AssignmentId) -> Result<Option<u64>, String> {
+        let bytes = read(&self.work(id).join("shown"))?;
+        Ok(bytes.and_then(|b| <[u8; 8]>::try_from(b).ok()).map(u64::from_le_bytes))
     }
 
     /// Removes tasks that are over, and what was carried out of those that nobody continues.

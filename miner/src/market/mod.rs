@@ -2,8 +2,10 @@
 
 mod conduct;
 mod doctor;
+mod fee;
 mod home;
 mod keep;
+mod patience;
 mod report;
 mod session;
 mod task;
@@ -13,7 +15,7 @@ mod worker;
 use std::time::Duration;
 
 use watershed_commons::client::Client;
-use watershed_engine::device::{self, DeviceChoice};
+use watershed_engine::device::{self, DeviceChoice, OpenDevice};
 use watershed_engine::selftest;
 use watershed_payments::cli::{SetupArgs, WalletCommand};
 use watershed_payments::wallet::ldk::ChainSource;
@@ -22,6 +24,7 @@ use watershed_protocol::market::view::RunView;
 use watershed_protocol::{Msat, RunId};
 
 pub(crate) use conduct::{Cheat, Conduct};
+use fee::FeeFrom;
 use home::Home;
 pub(crate) use home::HomeArgs;
 
@@ -76,6 +79,9 @@ pub(crate) struct RunArgs {
     /// Least pay for a million tokens, such as "500 sat"
     #[arg(long, default_value = "0 sat", value_name = "AMOUNT")]
     min_price: Msat,
+    /// Who pays, if the run takes a fee for joining
+    #[arg(long, value_enum, default_value = "invoice", value_name = "HOW")]
+    joining_fee: FeeFrom,
     /// Disk for states between inner steps, in GiB; with less, more is computed again when a validator asks
     #[arg(long, default_value_t = 8, value_name = "GIB")]
     states: u64,
@@ -151,6 +157,66 @@ fn choose(runs: &[RunView], named: Option<RunId>) -> Option<RunView> {
     }
 }
 
+/// What `run` does next.
+enum Next {
+    /// Nothing: it was told to stop, or its run is over.
+    Done,
+    /// It looks again for something to work for.
+    Wait,
+}
+
+/// A miner between runs.
+struct Mining {
+    home: Home,
+    url: String,
+    client: Client,
+    device: OpenDevice,
+    conduct: Conduct,
+    /// Whether the coordinator has answered and a run was begun.
+    worked: bool,
+    said: String,
+}
+
+impl Mining {
+    /// Says something, unless it was the last that was said.
+    fn say(&mut self, text: &str) {
+        if self.said != text {
+            eprintln!("{text}");
+            text.clone_into(&mut self.said);
+        }
+    }
+
+    /// Works for a run, if there is one.
+    async fn once(&mut self, args: &RunArgs) -> Result<Next, String> {
+        let runs = match self.client.runs().await {
+            Ok(runs) => runs,
+            Err(e) if e.is_passing() => {
+                self.say(&format!("{e}; trying again"));
+                return Ok(Next::Wait);
+            }
+            Err(e) => return Err(e.to_string()),
+        };
+        match choose(&runs, args.run) {
+            Some(run) => {
+                self.said.clear();
+                let Self { home, client, device, conduct, .. } = &*self;
+                let with = session::With { home, client, args, device, conduct: *conduct };
+                let mut began = false;
+                let ended = session::work(&with, &run, &mut began).await;
+                self.worked |= began;
+                let ended = ended?;
+                Ok(if !ended || args.once || args.run.is_some() { Next::Done } else { Next::Wait })
+            }
+            None if args.run.is_some() => Err("the coordinator has no such run".to_owned()),
+            None => {
+                let text = format!("waiting for a run at {}", self.url);
+                self.say(&text);
+                Ok(Next::Wait)
+            }
+        }
+    }
+}
+
 pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
     let home = Home::new(&args.home)?;
     let url = home.coordinator(args.coordinator.as_deref())?;
@@ -161,37 +227,22 @@ pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
     eprintln!("device {} computes every operation to the bit", opened.name);
     runtime()?.block_on(async {
         let client = Client::new(&url).map_err(|e| e.to_string())?;
-        let mut said = false;
-        let mut away = false;
+        let mut mining =
+            Mining { home, url, client, device: opened, conduct, worked: false, said: String::new() };
+        let mut again = Duration::from_secs(2);
         loop {
-            match client.runs().await {
-                Ok(runs) => {
-                    away = false;
-                    match choose(&runs, args.run) {
-                        Some(run) => {
-                            let ended = session::work(&home, &client, &run, args, &opened, conduct).await?;
-                            if !ended || args.once || args.run.is_some() {
-                                return Ok(());
-                            }
-                        }
-                        None if args.run.is_some() => {
-                            return Err("the coordinator has no such run".to_owned());
-                        }
-                        None if !std::mem::replace(&mut said, true) => {
-                            eprintln!("waiting for a run at {url}")
-                        }
-                        None => {}
-                    }
+            match mining.once(args).await {
+                Ok(Next::Done) => return Ok(()),
+                Ok(Next::Wait) => again = Duration::from_secs(2),
+                // What never worked is for its owner to put right; what did comes back.
+                Err(e) if !mining.worked => return Err(e),
+                Err(e) => {
+                    mining.say(&format!("{e}\ntrying again, in a minute at most"));
+                    again = (again * 2).min(Duration::from_secs(60));
                 }
-                Err(e) if e.is_passing() => {
-                    if !std::mem::replace(&mut away, true) {
-                        eprintln!("{e}; trying again");
-                    }
-                }
-                Err(e) => return Err(e.to_string()),
             }
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                () = tokio::time::sleep(again) => {}
                 () = watershed_payments::cli::stop_signal() => return Ok(()),
             }
         }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use watershed_commons::client::{Client, ClientError};
+use watershed_commons::client::{Client, ClientError, watch};
+use watershed_commons::log::Pins;
 use watershed_engine::device::OpenDevice;
 use watershed_payments::cli::{start, stop_signal};
 use watershed_payments::store::SqliteStore;
@@ -20,10 +21,11 @@ use watershed_protocol::{Digest, Msat, PublicKey, RoundNumber, RunId, SecretKey,
 use watershed_rounds::Workbench;
 use watershed_shards::library::Store;
 use watershed_shards::shard::OpenSet;
-use watershed_shards::transfer::{SetFile, install};
+use watershed_shards::transfer::{SetFile, install_file};
 
 use super::RunArgs;
 use super::conduct::Conduct;
+use super::fee::{Fee, FeeFrom};
 use super::home::Home;
 use super::keep::Keep;
 use super::report::Reporter;
@@ -38,6 +40,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Wait before a channel that failed is asked for again.
 const CHANNEL: Duration = Duration::from_secs(30);
+
+/// How often the coordinator's log is held against what was seen of it before.
+const WATCH: Duration = Duration::from_secs(20);
 
 /// Largest file of a shard set.
 const MAX_FILE: u64 = 4 << 30;
@@ -56,11 +61,22 @@ pub(super) struct Context {
     pub(super) conduct: Conduct,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) reporter: Arc<Reporter>,
+    pub(super) pins: Pins,
 }
 
 impl Context {
     pub(super) async fn say(&self, message: &Message) -> Result<(), ClientError> {
-        self.client.say(self.run, message, &self.key).await
+        let promise = self.client.say_for_promise(self.run, message, &self.key).await?;
+        if let Some(id) =
+            message.subject().filter(|_| matches!(message, Message::Commit(_) | Message::Reveal(_)))
+        {
+            let kind = if matches!(message, Message::Commit(_)) { "commit" } else { "reveal" };
+            match promise {
+                Some(promise) => self.keep.keep_promise(id, kind, &promise),
+                None => eprintln!("the coordinator does not sign that it took the {kind} of {id}"),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn me(&self) -> PublicKey {
@@ -83,9 +99,16 @@ async fn fetch(client: &Client, run: RunId, store: &Store, id: ShardSetId) -> Re
             "shard" => SetFile::Shard(file.sha256),
             other => return Err(format!("the coordinator names a file of an unknown kind, {other:?}")),
         };
-        let limit = usize::try_from(file.bytes.min(MAX_FILE)).unwrap_or(usize::MAX);
-        let bytes = client.download(file.sha256, limit).await.map_err(|e| e.to_string())?;
-        install(store, id, role, &bytes).map_err(|e| e.to_string())?;
+        let incoming = store.root().join("incoming").join(file.sha256.to_string());
+        if file.bytes > MAX_FILE {
+            return Err(format!(
+                "the coordinator names a file of {} bytes as part of the run's text",
+                file.bytes
+            ));
+        }
+        let arrived = client.download_to(file.sha256, &incoming, file.bytes).await;
+        arrived.map_err(|e| e.to_string())?;
+        install_file(store, id, role, &incoming).map_err(|e| e.to_string())?;
     }
     OpenSet::open(store, id).map(drop).map_err(|e| format!("the run's text is not what its name says: {e}"))
 }
@@ -130,22 +153,25 @@ async fn open_wallet(home: &Home) -> Result<Wallet, String> {
     }
 }
 
-/// Works for a run until it is over (true) or a stop is asked for (false).
-pub(super) async fn work(
-    home: &Home,
-    client: &Client,
-    run: &RunView,
-    args: &RunArgs,
-    device: &OpenDevice,
-    conduct: Conduct,
-) -> Result<bool, String> {
-    let key = home.key()?;
+/// What a miner works with, whatever the run.
+pub(super) struct With<'a> {
+    pub(super) home: &'a Home,
+    pub(super) client: &'a Client,
+    pub(super) args: &'a RunArgs,
+    pub(super) device: &'a OpenDevice,
+    pub(super) conduct: Conduct,
+}
+
+/// Works for a run until it is over (true) or a stop is asked for (false). `began` is set when everything that is needed for
+/// it is there.
+pub(super) async fn work(with: &With<'_>, run: &RunView, began: &mut bool) -> Result<bool, String> {
+    let With { home, client, .. } = *with;
     let info = client.info().await.map_err(|e| e.to_string())?;
     eprintln!("run {} ({}): {} of {} rounds done", run.run, run.title, run.rounds_done, run.rounds);
     let wallet = open_wallet(home).await?;
     let folder = home.wallet();
     let worked = tokio::select! {
-        worked = worked(home, client, (run, info.node), args, device, (key, conduct), &wallet) => worked,
+        worked = worked(with, (run, info.node), &wallet, began) => worked,
         () = wallet.run() => Ok(false),
         served = control::serve(&folder, wallet.clone()) => served.map(|()| false).map_err(|e| e.to_string()),
     };
@@ -154,14 +180,13 @@ pub(super) async fn work(
 }
 
 async fn worked(
-    home: &Home,
-    client: &Client,
+    with: &With<'_>,
     (run, node): (&RunView, String),
-    args: &RunArgs,
-    device: &OpenDevice,
-    (key, conduct): (SecretKey, Conduct),
     wallet: &Wallet,
+    begun: &mut bool,
 ) -> Result<bool, String> {
+    let With { home, client, args, device, conduct } = *with;
+    let key = home.key()?;
     let keep = Keep::new(home.run(run.run));
     let store = Store::new(&keep.library());
     let (id, spec) = (run.run, run.spec.clone());
@@ -188,6 +213,7 @@ async fn worked(
         prepared = prepared => prepared?,
         () = stop_signal() => return Ok(false),
     };
+    *begun = true;
     eprintln!("this machine trains {speed} tokens per second of this model");
     let config = WalletConfig::load(&home.wallet()).map_err(|e| e.to_string())?;
     let listen =
@@ -209,12 +235,13 @@ async fn worked(
         conduct,
         stop: Arc::default(),
         reporter: Arc::new(Reporter::new(home, run)),
+        pins: Pins::new(&home.folder().join("logs")),
     };
     let (news, view) = watch::channel(None::<MinerView>);
     let poll = poll(&context, &news);
     let tasks = Tasks::new(context.clone(), Arc::new(Mutex::new(worker)), join);
     let outcome = tokio::select! {
-        ended = turn(&context, tasks, view) => ended,
+        ended = turn(&context, tasks, args.joining_fee, view) => ended,
         () = poll => Ok(false),
     };
     context.reporter.leave();
@@ -226,7 +253,7 @@ async fn poll(context: &Context, news: &watch::Sender<Option<MinerView>>) {
     let mut away = false;
     let mut version = u64::MAX;
     loop {
-        match context.client.miner(context.run, context.me(), version).await {
+        match context.client.present(context.run, &context.key, version).await {
             Ok(view) => {
                 if std::mem::take(&mut away) {
                     eprintln!("the coordinator is back");
@@ -248,13 +275,18 @@ async fn poll(context: &Context, news: &watch::Sender<Option<MinerView>>) {
 async fn turn(
     context: &Context,
     mut tasks: Tasks,
+    from: FeeFrom,
     mut view: watch::Receiver<Option<MinerView>>,
 ) -> Result<bool, String> {
     let mut changes = context.wallet.changes();
     let mut joined: Option<Instant> = None;
+    let mut again = AGAIN;
     let mut said = String::new();
+    let mut fee = Fee::new(from);
     let stopped = stop_signal();
-    tokio::pin!(stopped);
+    let watched = watch(&context.client, context.pins.clone(), WATCH);
+    tokio::pin!(stopped, watched);
+    let mut rewritten: Option<String> = None;
     loop {
         tokio::select! {
             () = &mut stopped => {
@@ -265,11 +297,20 @@ async fn turn(
                 let _ = tokio::time::timeout(Duration::from_secs(3), context.say(&leave)).await;
                 return Ok(false);
             }
+            e = &mut watched, if rewritten.is_none() => {
+                // What is done is still paid for; nothing more is begun.
+                eprintln!("{e}\nNo more work is taken from this coordinator.");
+                rewritten = Some(e.to_string());
+                let _ = context.say(&Message::Leave { run: context.run }).await;
+            }
             _ = view.changed() => {}
             _ = changes.changed() => {}
             () = tokio::time::sleep(TURN) => {}
         }
         let Some(now) = view.borrow_and_update().clone() else { continue };
+        if let Some(why) = rewritten.as_ref().filter(|_| tasks.all_closed(&now)) {
+            return Err(why.clone());
+        }
         if now.ended && tasks.all_closed(&now) {
             eprintln!("the run is over");
             return Ok(true);
@@ -285,12 +326,21 @@ async fn turn(
             }
         }
         let failed = now.active && now.channel != "ready" && now.channel != "none yet";
-        let due = joined.is_none_or(|at| at.elapsed() > if failed { CHANNEL } else { AGAIN });
-        if (!now.active || joined.is_none() || failed) && due && !now.ended && now.phase != "closing" {
-            match context.say(&Message::Join(tasks.join())).await {
-                Ok(()) => joined = Some(Instant::now()),
+        let due = joined.is_none_or(|at| at.elapsed() > if failed { CHANNEL } else { again });
+        let wanted = !now.ended && now.phase != "closing" && rewritten.is_none();
+        if (!now.active || joined.is_none() || failed) && due && wanted {
+            match fee.join(context, tasks.join()).await {
+                Ok(_) => (joined, again) = (Some(Instant::now()), AGAIN),
                 Err(e) if e.is_passing() => {}
-                Err(e) => return Err(format!("the coordinator does not take this miner: {e}")),
+                Err(e) => {
+                    let refused = format!("the coordinator does not take this miner: {e}");
+                    if refused != said {
+                        eprintln!("{refused}; asking again every {} s", CHANNEL.as_secs());
+                        said = refused;
+                    }
+                    joined = Some(Instant::now());
+                    again = CHANNEL;
+                }
             }
         }
         tasks.look(&now).await;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use watershed_commons::client::{ClientError, from_text};
@@ -15,12 +16,17 @@ use watershed_rounds::{checkpoint_digest, floats_of, sha256};
 
 use super::conduct::Cheat;
 use super::keep::Finished;
+use super::patience;
+use super::report::now;
 use super::session::{Context, lock};
 use super::terms::terms;
 use super::worker::{Task, Worker};
 
 /// Largest checkpoint that is downloaded.
 const MAX_CHECKPOINT: usize = 16 << 30;
+
+/// Wait before a validator is asked again for a verdict that the coordinator does not show.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 type Trained = Result<Option<Finished>, String>;
 
@@ -30,12 +36,16 @@ struct Job {
     accepted: bool,
     training: Option<JoinHandle<Trained>>,
     finished: Option<Finished>,
-    opening: Option<JoinHandle<Result<(), String>>>,
+    opening: Option<JoinHandle<Result<PublicKey, String>>>,
     opened: BTreeSet<PublicKey>,
     settled: BTreeSet<PublicKey>,
     gave_back: bool,
     closed: bool,
     said: Option<String>,
+    /// As the coordinator showed it last.
+    shown: Option<WorkView>,
+    /// When validators were asked for their verdicts.
+    asked: Option<Instant>,
 }
 
 /// All tasks of a session.
@@ -62,7 +72,8 @@ impl Tasks {
 
     /// Whether nothing is left to be done about any task.
     pub(super) fn all_closed(&self, view: &MinerView) -> bool {
-        view.works.iter().all(|w| w.stage == "hashing" || self.jobs.get(&w.id).is_some_and(|j| j.closed))
+        let closed = |w: &WorkView| w.stage == "hashing" || self.jobs.get(&w.id).is_some_and(|j| j.closed);
+        self.with_hidden(view).iter().all(closed)
     }
 
     /// Waits for what is being computed to come to a point from which it goes on later.
@@ -76,7 +87,8 @@ impl Tasks {
 
     /// Does what is to be done now.
     pub(super) async fn look(&mut self, view: &MinerView) {
-        for work in &view.works {
+        let works = self.with_hidden(view);
+        for work in &works {
             let mut job = self.jobs.remove(&work.id).unwrap_or_default();
             if !job.closed {
                 match self.advance(view, work, &mut job).await {
@@ -90,9 +102,10 @@ impl Tasks {
                     }
                 }
             }
+            job.shown = Some(work.clone());
             self.jobs.insert(work.id, job);
         }
-        let known: Vec<AssignmentId> = view.works.iter().map(|w| w.id).collect();
+        let known: Vec<AssignmentId> = works.iter().map(|w| w.id).collect();
         self.jobs.retain(|id, job| known.contains(id) || job.training.is_some());
         let mut carried = known.clone();
         carried.extend(view.last);
@@ -100,10 +113,23 @@ impl Tasks {
         self.context.keep.clean(&known, &carried);
     }
 
+    /// The tasks that the coordinator shows, and those that it shows no longer although their reward is still held here: it
+    /// cannot make a miner let go of its reward by forgetting the task.
+    fn with_hidden(&self, view: &MinerView) -> Vec<WorkView> {
+        let hidden = self.jobs.values().filter(|j| !j.closed).filter_map(|j| j.shown.as_ref());
+        let hidden = hidden.filter(|w| view.works.iter().all(|shown| shown.id != w.id));
+        let hidden = hidden.map(|w| WorkView { judged: true, ..w.clone() });
+        view.works.iter().cloned().chain(hidden).collect()
+    }
+
     async fn advance(&mut self, view: &MinerView, work: &WorkView, job: &mut Job) -> Result<(), String> {
         self.collect(work, job).await?;
         let over = work.judged || work.stage == "dropped" || view.ended;
         if over {
+            // That it is over is only said. Whoever checks is still answered, and its verdict waited for.
+            if work.stage == "revealed" && self.may_be_judged(work)? {
+                let _ = self.open(work, job).await;
+            }
             return self.close(work, job).await;
         }
         match work.stage.as_str() {
@@ -225,8 +251,12 @@ impl Tasks {
                 let blob =
                     blob.ok_or("the coordinator does not show the checkpoint of this assignment")?.blob;
                 let limit = MAX_CHECKPOINT.min(4 * n);
-                let bytes = self.context.client.download(blob, limit).await.map_err(|e| e.to_string())?;
+                let incoming = self.context.keep.incoming(blob);
+                let arrived = self.context.client.download_to(blob, &incoming, limit as u64).await;
+                arrived.map_err(|e| e.to_string())?;
+                let bytes = std::fs::read(&incoming).map_err(|e| format!("{}: {e}", incoming.display()))?;
                 self.context.keep.keep_checkpoint(digest, &bytes)?;
+                let _ = std::fs::remove_file(&incoming);
                 bytes
             }
         };
@@ -267,7 +297,8 @@ impl Tasks {
         };
         reveal.blob = sha256(&encoded);
         self.context.client.upload(work.id, encoded, &self.context.key).await.map_err(|e| e.to_string())?;
-        self.say(&Message::Reveal(reveal)).await
+        self.say(&Message::Reveal(reveal)).await?;
+        self.context.keep.note_shown(work.id, now())
     }
 
     /// Another miner's upload of this round.
@@ -279,7 +310,8 @@ impl Tasks {
     }
 
     async fn open(&mut self, work: &WorkView, job: &mut Job) -> Result<(), String> {
-        if self.context.conduct.in_round(work.assignment.round.0) == Some(Cheat::NoOpening) {
+        let cheat = self.context.conduct.in_round(work.assignment.round.0);
+        if cheat == Some(Cheat::NoOpening) {
             return Ok(());
         }
         if let Some(opening) = job.opening.take() {
@@ -287,15 +319,20 @@ impl Tasks {
                 job.opening = Some(opening);
                 return Ok(());
             }
-            opening.await.map_err(|e| e.to_string())??;
+            job.opened.insert(opening.await.map_err(|e| e.to_string())??);
         }
         job.opened.extend(work.opened.iter().map(|o| o.validator));
         let asked = work.openings.iter().find(|(validator, _)| !job.opened.contains(validator));
         let Some((validator, asked)) = asked.cloned() else { return Ok(()) };
+        let done = self.context.spec.inner.steps.div_ceil(2);
+        if cheat == Some(Cheat::SelectiveOpening) && asked.step.is_some_and(|step| step >= done) {
+            job.opened.insert(validator);
+            return Ok(());
+        }
         let bytes = self.context.keep.checkpoint(work.assignment.checkpoint)?;
         let bytes = bytes.ok_or("the checkpoint of this assignment is no longer here")?;
         let (worker, context, id) = (Arc::clone(&self.worker), self.context.clone(), work.id);
-        let assignment = work.assignment.clone();
+        let (assignment, round) = (work.assignment.clone(), work.assignment.round.0 + 1);
         job.opening = Some(tokio::spawn(async move {
             let step = asked.step;
             let made = tokio::task::spawn_blocking(move || {
@@ -307,10 +344,20 @@ impl Tasks {
             });
             let (state, chunks) = made.await.map_err(|e| e.to_string())??;
             let upload = async |bytes| context.client.upload(id, bytes, &context.key).await;
-            let state = upload(state).await.map_err(|e| e.to_string())?;
+            let state = match step {
+                Some(_) => Some(upload(state).await.map_err(|e| e.to_string())?),
+                None => None,
+            };
             let chunks = upload(chunks).await.map_err(|e| e.to_string())?;
             let opened = Opened { assignment: id, validator, step, state, chunks };
-            context.say(&Message::Opened(opened)).await.map_err(|e| e.to_string())
+            match context.say(&Message::Opened(opened)).await {
+                // The time for answers is over; doing it again helps nobody.
+                Err(e) if matches!(e.code(), Some("too-late" | "wrong-stage")) => {
+                    eprintln!("round {round}: {e}");
+                    Ok(validator)
+                }
+                said => said.map(|()| validator).map_err(|e| e.to_string()),
+            }
         }));
         Ok(())
     }
@@ -349,7 +396,9 @@ impl Tasks {
             Err(e) => return Err(e.to_string()),
         };
         if !job.gave_back {
-            self.ask_validators(work, job).await;
+            if self.waits_for_verdicts(work, job).await? {
+                return Ok(());
+            }
             let left = |h: &&HoldStatus| matches!(h.state, HoldState::Invoiced | HoldState::Held { .. });
             let left: Vec<PaymentHash> = self
                 .context
@@ -390,26 +439,34 @@ impl Tasks {
         Ok(())
     }
 
-    /// Asks validators themselves for verdicts that the coordinator does not show.
-    async fn ask_validators(&self, work: &WorkView, job: &mut Job) {
-        for member in &self.context.spec.committee {
-            let holds = work.lots.iter().any(|l| l.validator == member.key);
-            let Some(url) = member.url.as_ref().filter(|_| holds && !job.settled.contains(&member.key))
-            else {
+    /// Whether verdicts on this task may still come.
+    fn may_be_judged(&self, work: &WorkView) -> Result<bool, String> {
+        let shown = self.context.keep.shown(work.id)?;
+        Ok(shown.is_some_and(|at| now() < patience::until(&self.context.spec.rounds, at)))
+    }
+
+    /// Asks validators themselves for verdicts that the coordinator does not show; whether some may still come.
+    async fn waits_for_verdicts(&self, work: &WorkView, job: &mut Job) -> Result<bool, String> {
+        let spec = &self.context.spec;
+        let in_time = self.may_be_judged(work)?;
+        if in_time && job.asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
+            return Ok(true);
+        }
+        job.asked = Some(Instant::now());
+        for (key, url) in patience::silent(&spec.committee, &work.lots, |key| job.settled.contains(key)) {
+            let Ok(Some(text)) = watershed_commons::client::verdict_of(url, work.id).await else { continue };
+            let Some((validator, given)) = verdict(&text, work).filter(|(signer, _)| *signer == key) else {
                 continue;
             };
-            let Ok(Some(text)) = watershed_commons::client::verdict_of(url, work.id).await else { continue };
-            if let Some((validator, Verdict { outcome: Outcome::Earned { preimages, .. }, .. })) =
-                verdict(&text, work)
-                && self.settle(&preimages).await.is_ok()
-            {
-                eprintln!(
-                    "round {}: the verdict of {validator} came from itself",
-                    work.assignment.round.0 + 1
-                );
-                job.settled.insert(validator);
+            if let Outcome::Earned { preimages, .. } = given.outcome {
+                self.settle(&preimages).await?;
             }
+            let round = work.assignment.round.0 + 1;
+            eprintln!("round {round}: the verdict of {validator} came from itself");
+            job.settled.insert(validator);
         }
+        let silent = patience::silent(&spec.committee, &work.lots, |key| job.settled.contains(key));
+        Ok(in_time && !silent.is_empty())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use watershed_engine::device::OpenDevice;
-use watershed_engine::train::State;
+use watershed_engine::train::{State, Trainer};
 use watershed_protocol::market::{Assignment, Commitment, Opening, Reveal, StepClaim, TrajectoryHash};
 use watershed_protocol::{AssignmentId, Digest, encode};
 use watershed_rounds::{Carried, Workbench, floats_of, open_chunks, sha256};
@@ -12,6 +13,9 @@ use watershed_shards::library::Store;
 
 use super::conduct::{Cheat, Conduct};
 use super::keep::{Finished, Keep};
+
+/// How much work a kill may cost, where the disk has no room for the state after every step.
+const KEEP: Duration = Duration::from_secs(10);
 
 /// What the worker tells while it works.
 pub(super) type Told<'a> = dyn Fn(u32, f32) + Sync + 'a;
@@ -63,7 +67,7 @@ impl Worker {
     pub(super) fn speed(&mut self, assignment: &Assignment, clock: &dyn Fn() -> f64) -> Result<u32, String> {
         let state = State::fresh(self.bench.initial());
         let mut ends = Vec::new();
-        let mut told = |step: u32, _: StepClaim, _: &State| {
+        let mut told = |step: u32, _: StepClaim, _: &Trainer| {
             ends.push(clock());
             if step >= 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
@@ -101,6 +105,11 @@ impl Worker {
         if cheat == Some(Cheat::Scaled) {
             for (p, theta) in submitted.parameters.iter_mut().zip(&task.checkpoint) {
                 *p = theta - 10.0 * (theta - *p);
+            }
+        }
+        if cheat == Some(Cheat::PoisonedChunk) {
+            for (p, theta) in submitted.parameters.iter_mut().zip(&task.checkpoint).take(4096) {
+                *p = theta - 30.0 * (*p - theta);
             }
         }
         if cheat.is_some() {
@@ -151,13 +160,13 @@ impl Worker {
         told: &Told<'_>,
         stop: &AtomicBool,
     ) -> Result<Option<(Vec<StepClaim>, State)>, String> {
-        let (n, all) = (self.bench.settings().parameters(), self.steps());
+        let all = self.steps();
         let mut assignment = task.assignment.clone();
         let mut steps = all;
         match cheat {
             Some(Cheat::Zero) => steps = 0,
             Some(Cheat::Random | Cheat::Copied) => steps = 0,
-            Some(Cheat::SkippedSteps) => steps = all.div_ceil(2),
+            Some(Cheat::SkippedSteps | Cheat::SelectiveOpening) => steps = all.div_ceil(2),
             Some(Cheat::WrongShard) => assignment.window.first += 1_000,
             Some(Cheat::LowPrecision) => {
                 let mut spec = self.bench.settings().spec.clone();
@@ -169,32 +178,31 @@ impl Worker {
         }
         let mut claims = self.keep.steps(task.id)?;
         claims.truncate(steps as usize);
-        // The last state that is kept and whose steps are.
-        let mut state = start.clone();
-        let mut done = 0;
-        for step in (1..=claims.len() as u32).rev() {
-            if let Some(bytes) = self.keep.state(task.id, step, n)? {
-                state = self.state_of(&bytes, start.updates + step)?;
-                done = step;
-                break;
-            }
-        }
+        let (mut state, done) = self.last_kept(task, start, &claims)?;
         claims.truncate(done as usize);
         let (keep, every) = (self.keep.clone(), self.every);
         let mut failed = None;
-        let mut progress = |step: u32, claim: StepClaim, state: &State| {
+        let mut last = (done, Instant::now());
+        let mut progress = |step: u32, claim: StepClaim, trainer: &Trainer| {
+            let taken = step + 1;
             claims.push(claim);
-            told(step + 1, f32::from_bits(claim.loss));
-            let kept =
-                keep.keep_state(task.id, step + 1, state).and_then(|()| keep.keep_steps(task.id, &claims));
-            if !step.is_multiple_of(every) {
-                keep.drop_state(task.id, step);
+            told(taken, f32::from_bits(claim.loss));
+            let enough = taken >= steps || stop.load(Ordering::SeqCst);
+            if enough || taken.is_multiple_of(every) || last.1.elapsed() >= KEEP {
+                let kept = trainer
+                    .state()
+                    .map_err(text)
+                    .and_then(|state| keep.keep_state(task.id, taken, &state))
+                    .and_then(|()| keep.keep_steps(task.id, &claims));
+                if let Err(e) = kept {
+                    failed = Some(e);
+                    return ControlFlow::Break(());
+                }
+                if !last.0.is_multiple_of(every) {
+                    keep.drop_state(task.id, last.0);
+                }
+                last = (taken, Instant::now());
             }
-            if let Err(e) = kept {
-                failed = Some(e);
-                return ControlFlow::Break(());
-            }
-            let enough = step + 1 >= steps || stop.load(Ordering::SeqCst);
             if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         if done < steps {
@@ -213,13 +221,31 @@ impl Worker {
             }
         }
         // A cheat that took fewer steps claims that the others led nowhere.
-        let last = Digest(state.digest().map_err(text)?.0);
-        while (claims.len() as u32) < all {
-            claims.push(StepClaim { state: last, loss: 1.0f32.to_bits() });
-            // And opens just that when it is asked.
-            self.keep.keep_state(task.id, claims.len() as u32, &state)?;
+        if steps < all {
+            let last = Digest(state.digest().map_err(text)?.0);
+            while (claims.len() as u32) < all {
+                claims.push(StepClaim { state: last, loss: 1.0f32.to_bits() });
+                // And opens just that when it is asked.
+                self.keep.keep_state(task.id, claims.len() as u32, &state)?;
+            }
+            self.keep.keep_steps(task.id, &claims)?;
         }
         Ok(Some((claims, state)))
+    }
+
+    /// The last state that is kept and whole, of those whose steps are in `claims`; how many steps led to it.
+    fn last_kept(&self, task: &Task, start: &State, claims: &[StepClaim]) -> Result<(State, u32), String> {
+        let n = self.bench.settings().parameters();
+        for (at, claim) in claims.iter().enumerate().rev() {
+            let step = at as u32 + 1;
+            if let Some(bytes) = self.keep.state(task.id, step, n)? {
+                let state = self.state_of(&bytes, start.updates + step)?;
+                if Digest(state.digest().map_err(text)?.0) == claim.state {
+                    return Ok((state, step));
+                }
+            }
+        }
+        Ok((start.clone(), 0))
     }
 
     fn state_of(&self, bytes: &[u8], updates: u32) -> Result<State, String> {
@@ -231,19 +257,12 @@ impl Worker {
 
     /// The state after `step` steps of a finished task: kept, or computed again from one that is.
     fn state_after(&mut self, task: &Task, start: &State, step: u32) -> Result<State, String> {
-        let n = self.bench.settings().parameters();
-        let (mut state, mut done) = (start.clone(), 0);
-        for kept in (1..=step).rev() {
-            if let Some(bytes) = self.keep.state(task.id, kept, n)? {
-                state = self.state_of(&bytes, start.updates + kept)?;
-                done = kept;
-                break;
-            }
-        }
+        let claims = self.keep.steps(task.id)?;
+        let (state, done) = self.last_kept(task, start, claims.get(..step as usize).unwrap_or(&claims))?;
         if done == step {
             return Ok(state);
         }
-        let mut until = |at: u32, _: StepClaim, _: &State| {
+        let mut until = |at: u32, _: StepClaim, _: &Trainer| {
             if at + 1 >= step { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         Ok(self.bench.train(&task.assignment, &state, done, &mut until).map_err(text)?.state)
@@ -255,11 +274,13 @@ impl Worker {
         let n = self.bench.settings().parameters();
         let after = self.keep.carried(task.id, n)?.ok_or("what was carried out of this task is lost")?;
         let start = before.start(&task.checkpoint).map_err(text)?;
-        let state = if asked.step == 0 {
-            before.moments.clone()
-        } else {
-            let state = self.state_after(task, &start, asked.step)?;
-            watershed_rounds::floats(&[&state.parameters, &state.first, &state.second])
+        let state = match asked.step {
+            None => Vec::new(),
+            Some(0) => before.moments.clone(),
+            Some(step) => {
+                let state = self.state_after(task, &start, step)?;
+                watershed_rounds::floats(&[&state.parameters, &state.first, &state.second])
+            }
         };
         let end = self.state_after(task, &start, self.steps())?;
         let chunks = open_chunks(&asked.chunks, (&start, &end), (&before, &after)).map_err(text)?;

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 use watershed_protocol::{Msat, PaymentHash, Subject};
 
 use crate::control::Request;
+use crate::escrow::MAX_LOTS;
 use crate::ledger::{Account, Name};
 use crate::wallet::{Invoice, NodeAddress};
 
@@ -26,6 +28,9 @@ pub(super) struct RunArgs {
     /// What the route /paid costs
     #[arg(long, value_name = "AMOUNT", default_value = "10 sat")]
     pub(super) price: Msat,
+    /// How often a payment opens the route /paid [default: as often as fits in an hour]
+    #[arg(long, value_name = "TIMES")]
+    pub(super) uses: Option<NonZeroU32>,
 }
 
 #[derive(Subcommand)]
@@ -36,8 +41,8 @@ pub(super) enum EscrowCommand {
         #[arg(long)]
         reward: Msat,
         /// How many hold secrets
-        #[arg(long, default_value_t = 1)]
-        holders: usize,
+        #[arg(long, default_value_t = 1, value_parser = lots())]
+        holders: u16,
         /// Tiers of each holder
         #[arg(long, default_value_t = 6)]
         tiers: u32,
@@ -49,8 +54,8 @@ pub(super) enum EscrowCommand {
         /// All lots together, as `1000 sat`
         amount: Msat,
         /// How many
-        #[arg(long, default_value_t = 6)]
-        lots: usize,
+        #[arg(long, default_value_t = 6, value_parser = lots())]
+        lots: u16,
     },
     /// Payer: write an escrow down, from JSON
     #[command(
@@ -125,6 +130,11 @@ pub(super) enum EscrowCommand {
     },
 }
 
+/// As many as an escrow has.
+fn lots() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=i64::try_from(MAX_LOTS).unwrap_or(i64::MAX))
+}
+
 fn lot(text: &str) -> Result<(PaymentHash, u32), String> {
     let (hash, deadline) = text.split_once(':').ok_or("a lot is given as HASH:DEADLINE")?;
     Ok((hash.parse().map_err(|e| format!("{e}"))?, deadline.parse().map_err(|e| format!("{e}"))?))
@@ -158,7 +168,9 @@ impl EscrowCommand {
     pub(super) fn request(self) -> Made<Request> {
         Ok(match self {
             Self::Split { .. } => return Err("split needs no wallet".into()),
-            Self::Prepare { payee, amount, lots } => Request::Ensure { peer: payee, amount, htlcs: lots },
+            Self::Prepare { payee, amount, lots } => {
+                Request::Ensure { peer: payee, amount, htlcs: lots.into() }
+            }
             Self::Offer { file } => Request::Offer(json(&file)?),
             Self::Accept { file } => Request::Accept(json(&file)?),
             Self::Lock { subject, invoices } => Request::Lock { subject, invoices },

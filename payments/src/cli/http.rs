@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use watershed_protocol::Msat;
 
+use super::args::RunArgs;
 use crate::control::{Reply, Request, execute};
 use crate::l402::{L402Layer, Paid, Price, PriceTable, RootSecret, Settings, Uses};
 use crate::ledger::{Account, Name};
 use crate::store::Store;
-use crate::treasury::{Till, Treasury};
+use crate::treasury::{Till, Treasury, TreasuryError};
 use crate::wallet::Wallet;
 use crate::wallet::ldk::write_private;
 
@@ -51,18 +52,21 @@ pub(super) async fn serve<W: Wallet, S: Store>(
     listener: TcpListener,
     treasury: Treasury<W, S>,
     folder: &Path,
-    price: Msat,
+    args: &RunArgs,
 ) -> Result<(), Failed> {
     let prices = PriceTable::new(vec![Price {
         method: None,
         path: "/paid".into(),
-        amount: price,
+        amount: args.price,
         service: "watershed".into(),
         tier: 0,
         capability: "paid".into(),
-        uses: Uses::Unlimited,
+        uses: args.uses.map_or(Uses::Unlimited, Uses::Times),
         valid_s: 3600,
-        description: "The route /paid, for an hour".into(),
+        description: match args.uses {
+            None => "The route /paid, for an hour".into(),
+            Some(times) => format!("The route /paid, {times} times within an hour"),
+        },
     }])?;
     let settings = Settings::new(format!("http://{}", listener.local_addr()?))?;
     let till = Till::new(treasury.clone(), Account::Commons);
@@ -133,9 +137,12 @@ async fn pledge<W: Wallet, S: Store>(
     let Some(amount) = Msat::from_sat(pledge.amount_sat) else {
         return refuse("this is more than there is".to_owned());
     };
-    let request = Request::Pledge { name, sponsor: pledge.sponsor, amount };
-    answer(
-        execute(&treasury, request).await,
-        |value| json!({ "invoice": value["invoice"], "hash": value["hash"] }),
-    )
+    match treasury.pledge_with_random_secret(&name, pledge.sponsor, amount).await {
+        Ok(made) => Json(json!({ "invoice": made.invoice, "hash": made.hash })).into_response(),
+        Err(e @ TreasuryError::TooManyPledges { .. }) => {
+            let body = json!({ "error": { "code": "too_many_pledges", "message": e.to_string() } });
+            (StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response()
+        }
+        Err(e) => refuse(e.to_string()),
+    }
 }

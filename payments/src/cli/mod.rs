@@ -145,7 +145,11 @@ async fn run(cli: Cli) -> Outcome {
         Command::Run(run) => session::run(&place, &run).await,
         Command::Wallet(command) => wallet(&place, command).await,
         Command::Escrow(args::EscrowCommand::Split { reward, holders, tiers }) => {
-            let lots = escrow::split(reward, holders, tiers)?;
+            let lots = escrow::split(reward, holders.into(), tiers)?;
+            let count = lots.iter().map(Vec::len).sum();
+            if count > escrow::MAX_LOTS {
+                return Err(escrow::TermsError::Count(count).into());
+            }
             let line = |lots: &Vec<watershed_protocol::Msat>| {
                 lots.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             };

@@ -61,7 +61,9 @@ pub async fn start(folder: &Path) -> Result<Treasury<LdkWallet, SqliteStore>, Bo
     let wallet = Arc::new(LdkWallet::start(folder.to_owned()).await?);
     let store = Arc::new(SqliteStore::open(&folder.join("payments.sqlite"))?);
     let clock = Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-    let treasury = Treasury::new(wallet, store, clock, Arc::new(|text| eprintln!("{text}")));
+    let policy = WalletConfig::load(folder)?.channels;
+    let treasury =
+        Treasury::new(wallet, store, clock, Arc::new(|text| eprintln!("{text}"))).with_channels(policy);
     treasury.resume().await?;
     Ok(treasury)
 }
@@ -154,7 +156,7 @@ pub(super) async fn run(place: &Place, args: &RunArgs) -> Outcome {
     }
     let served = async {
         match http {
-            Some(listener) => http::serve(listener, treasury.clone(), &folder, args.price).await,
+            Some(listener) => http::serve(listener, treasury.clone(), &folder, args).await,
             None => std::future::pending().await,
         }
     };

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use crate::control::Reply;
 use crate::wallet::ldk::{self, ChainSource, WalletConfig};
-use crate::wallet::{Network, NodeAddress};
+use crate::wallet::{ChannelPolicy, Network, NodeAddress};
 
 use super::{Outcome, Place};
 
@@ -34,6 +34,7 @@ impl SetupArgs {
             chain: self.chain.clone(),
             listen: self.listen.clone(),
             payer: self.payer.clone(),
+            channels: ChannelPolicy::default(),
         }
     }
 }

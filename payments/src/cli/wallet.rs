@@ -29,12 +29,20 @@ pub enum WalletCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Connect to a node, and again whenever it is away
+    Connect {
+        /// As <66 hex digits>@host:port
+        peer: NodeAddress,
+    },
     /// Open a channel; it can be used once its transaction is confirmed, or at once if the peer trusts you
     Open {
         /// As <66 hex digits>@host:port
         peer: NodeAddress,
         /// Its size in sat, which come from the on-chain wallet
         sats: u64,
+        /// Tell the whole network of it, so that both nodes are known; BOLT 12 offers need that. Both must listen
+        #[arg(long)]
+        public: bool,
     },
     /// Close all channels with a peer; what is yours goes on chain
     Close {
@@ -104,7 +112,8 @@ pub async fn wallet(place: &Place, command: WalletCommand) -> Outcome {
         WalletCommand::Address => Request::Address,
         WalletCommand::Balance => Request::Balance,
         WalletCommand::Channels { all } => Request::Channels { all },
-        WalletCommand::Open { peer, sats } => Request::Open { peer, sats },
+        WalletCommand::Connect { peer } => Request::Connect { peer },
+        WalletCommand::Open { peer, sats, public } => Request::Open { peer, sats, public },
         WalletCommand::Close { peer, force } => Request::Close { peer, force },
         WalletCommand::Receive { amount, memo, expiry, to } => Request::Receive { amount, memo, expiry, to },
         WalletCommand::Received { hash } => Request::Received { hash },

@@ -11,8 +11,8 @@ use crate::escrow::{HoldState, LotState};
 use crate::ledger::Account;
 use crate::store::Store;
 use crate::treasury::{
-    Books, CampaignState, CampaignStatus, ChannelPolicy, HoldStatus, LotStatus, Payout, PayoutState,
-    RequestState, Treasury, TreasuryError,
+    Books, CampaignState, CampaignStatus, HoldStatus, LotStatus, Payout, PayoutState, RequestState, Treasury,
+    TreasuryError,
 };
 use crate::wallet::{Channel, Wallet};
 
@@ -76,16 +76,20 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
             wallet.connect(peer).await?;
             ok(&json!({}), vec![line])
         }
-        Request::Open { peer, sats } => {
+        Request::Open { peer, sats, public } => {
             let line = format!(
                 "opening a channel of {sats} sat with {}; it is usable once it is confirmed",
                 peer.id
             );
-            let name = treasury.open_channel(&peer, sats).await?;
+            let name = if public {
+                treasury.open_public_channel(&peer, sats).await?
+            } else {
+                treasury.open_channel(&peer, sats).await?
+            };
             ok(&json!({ "channel": name }), vec![line])
         }
         Request::Ensure { peer, amount, htlcs } => {
-            let capacity = treasury.ensure_capacity(&peer, amount, htlcs, &ChannelPolicy::default()).await?;
+            let capacity = treasury.ensure_capacity(&peer, amount, htlcs).await?;
             let line = format!(
                 "{} channels with {}: {} can be held in up to {} lots",
                 capacity.channels, peer.id, capacity.spendable, capacity.free_htlcs
@@ -142,10 +146,7 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
         }
         Request::Campaign { name } => campaign(treasury.campaign(&name)?),
         Request::Pledge { name, sponsor, amount } => {
-            let mut secret = [0; 32];
-            getrandom::fill(&mut secret)
-                .map_err(|e| crate::wallet::WalletError::Task(format!("no random bytes: {e}")))?;
-            let pledge = treasury.pledge(&name, sponsor, amount, secret).await?;
+            let pledge = treasury.pledge_with_random_secret(&name, sponsor, amount).await?;
             ok(&pledge, vec![pledge.invoice.to_string()])
         }
         Request::CancelCampaign { name, reason } => campaign(treasury.cancel_campaign(&name, &reason).await?),

@@ -37,6 +37,9 @@ pub enum Request {
         peer: NodeAddress,
         /// Its size, all ours.
         sats: u64,
+        /// Whether the whole network is told of it.
+        #[serde(default)]
+        public: bool,
     },
     /// Open channels, or use those there are, so that `amount` can be held in `htlcs` lots.
     Ensure {

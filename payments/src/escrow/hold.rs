@@ -14,7 +14,7 @@ use thiserror::Error;
 use watershed_protocol::{Msat, PaymentHash, Preimage, Subject};
 
 use crate::ledger::{Account, Entry, EntryError, Legs, Name};
-use crate::store::Record;
+use crate::store::{NodeMemory, Record};
 use crate::wallet::Invoice;
 
 /// Blocks before the deadline at which a hold is given back. At the deadline itself LDK does so silently, and a claim
@@ -137,6 +137,9 @@ pub struct Hold {
     pub invoice: Invoice,
     /// Where it stands.
     pub state: HoldState,
+    /// Whether the node remembers it.
+    #[serde(default, skip_serializing_if = "NodeMemory::is_needed")]
+    pub memory: NodeMemory,
 }
 
 impl Record for Hold {
@@ -156,6 +159,9 @@ impl Record for Hold {
             HoldState::GivenBack { until, .. } => until.is_some(),
             _ => true,
         }
+    }
+    fn is_kept(&self) -> bool {
+        self.memory != NodeMemory::Forgotten
     }
 }
 

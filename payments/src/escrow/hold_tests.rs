@@ -8,8 +8,8 @@ fn lot() -> (Hold, Preimage) {
     let hash = preimage.hash();
     let purpose = Purpose::Lot { subject: Subject::from_bytes([1; 32]) };
     let invoice = test_invoice(hash, 5000, 189, 7);
-    let hold =
-        Hold { hash, purpose, amount: Msat::new(5000), window: 144, invoice, state: HoldState::Invoiced };
+    let (amount, state, memory) = (Msat::new(5000), HoldState::Invoiced, NodeMemory::Needed);
+    let hold = Hold { hash, purpose, amount, window: 144, invoice, state, memory };
     (hold, preimage)
 }
 

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Pure, like `hold`. A lot is `Paying` before the node is asked to send, so a crash between the two ends in asking
-//! again, which the node answers with "already paying" if it was sent. What became of a lot is always read from the
-//! node, never concluded from an event or from silence.
+//! again, which the node answers with "already paying" if it was sent. What became of a lot is read from the node, never
+//! concluded from an error or from silence; a preimage is proof, wherever it comes from.
 
 use std::time::Duration;
 
@@ -18,13 +18,8 @@ use watershed_protocol::{Msat, PaymentHash, Preimage, Subject};
 
 use super::hold::DEADLINE_MARGIN;
 use crate::ledger::{Account, Entry, EntryError, Legs};
-use crate::store::Record;
-use crate::wallet::ldk::final_cltv_for;
-use crate::wallet::{Expected, Invoice, InvoiceError, Network, NodeId, Outgoing, WalletError};
-
-/// Blocks after a lot's latest deadline at which its HTLC, which expires 39 blocks after that, has long been resolved, on
-/// the chain if need be.
-pub const FORGOTTEN: u32 = 39 + 100;
+use crate::store::{NodeMemory, Record};
+use crate::wallet::{Expected, Invoice, InvoiceError, Limits, Network, NodeId, Outgoing, WalletError};
 
 /// How a lot's money comes back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
@@ -105,6 +100,9 @@ pub struct Lot {
     pub attempt: u32,
     /// Where it stands.
     pub state: LotState,
+    /// Whether the node remembers it.
+    #[serde(default, skip_serializing_if = "NodeMemory::is_needed")]
+    pub memory: NodeMemory,
 }
 
 impl Record for Lot {
@@ -117,6 +115,9 @@ impl Record for Lot {
     }
     fn is_open(&self) -> bool {
         !matches!(self.state, LotState::Settled { .. } | LotState::CameBack { .. })
+    }
+    fn is_kept(&self) -> bool {
+        self.memory != NodeMemory::Forgotten
     }
 }
 
@@ -215,8 +216,8 @@ impl LotState {
 impl Lot {
     /// The final CLTV that its invoice must ask for: the window and what the network needs. A few blocks more are
     /// accepted from a payee that is careful.
-    fn final_cltv(&self) -> Result<(u64, u64), WalletError> {
-        let least = u64::from(final_cltv_for(self.window)?);
+    fn final_cltv(&self, limits: &Limits) -> Result<(u64, u64), WalletError> {
+        let least = u64::from(limits.final_cltv_for(self.window)?);
         Ok((least, least + 6))
     }
 
@@ -227,7 +228,7 @@ impl Lot {
     pub fn pay(
         &self,
         invoice: Invoice,
-        network: Network,
+        (network, limits): (Network, &Limits),
         tip: u32,
         now: Duration,
     ) -> Result<LotStep, LotError> {
@@ -235,22 +236,30 @@ impl Lot {
         if !matches!(self.state, LotState::Offered | LotState::CameBack { .. }) {
             return Err(LotError::NotOffered { hash, state: self.state.word() });
         }
-        let final_cltv = self.final_cltv()?;
+        let final_cltv = self.final_cltv(limits)?;
         invoice.check(&Expected { network, payee: self.payee, hash, amount, final_cltv }, now)?;
-        // The payee's node gives back 39 blocks before the HTLC expires, which is one block after tip + final CLTV at
-        // the latest: `PayLimits::max_cltv` leaves no more. The payee may know of a newer tip than we do.
-        let blocks = u32::try_from(invoice.final_cltv()).unwrap_or(u32::MAX);
-        let latest_deadline =
-            tip.saturating_add(blocks).saturating_add(1).saturating_sub(39).saturating_add(6);
+        // `PayLimits::max_cltv` leaves one block more than the final CLTV.
+        let latest_deadline = limits.latest_deadline(tip, invoice.final_cltv());
         let attempt = self.attempt + 1;
         let entry = Legs::new()
             .leg(&Account::Channels, &Account::Escrow, amount)?
             .entry(format!("lot/{hash}/lock/{attempt}"), format!("locked for {}", self.subject))?;
-        let state = LotState::Paying { invoice, latest_deadline };
-        Ok(LotStep { next: Self { attempt, state, ..self.clone() }, entry })
+        let (state, memory) = (LotState::Paying { invoice, latest_deadline }, NodeMemory::Needed);
+        Ok(LotStep { next: Self { attempt, state, memory, ..self.clone() }, entry })
     }
 
-    /// The lot after the node refused to send it.
+    /// The lot that the node is about to be asked for again at height `tip`, as nobody knows whether it took it the first
+    /// time: what is sent now has a later deadline.
+    pub fn ask_again(&self, tip: u32, limits: &Limits) -> Option<LotStep> {
+        let LotState::Paying { invoice, latest_deadline } = &self.state else { return None };
+        let later = limits.latest_deadline(tip, invoice.final_cltv());
+        (later > *latest_deadline).then(|| {
+            let state = LotState::Paying { invoice: invoice.clone(), latest_deadline: later };
+            LotStep { next: Self { state, ..self.clone() }, entry: None }
+        })
+    }
+
+    /// The lot after the node proved that it did not send it.
     ///
     /// # Errors
     /// [`LotError::Entry`].
@@ -305,7 +314,11 @@ impl Lot {
     /// [`LotError::Preimage`] and [`LotError::Entry`].
     pub fn observe(&self, node: Outgoing, tip: u32) -> Result<Option<LotStep>, LotError> {
         let (hash, amount) = (self.hash, self.amount);
-        if !matches!(self.state, LotState::Paying { .. } | LotState::Locked { .. }) {
+        // What came back was paid all the same, against all that the node had said; it is not in escrow any more.
+        let belated = matches!(self.state, LotState::CameBack { .. })
+            && self.attempt > 0
+            && matches!(node, Outgoing::Succeeded { .. });
+        if !belated && !matches!(self.state, LotState::Paying { .. } | LotState::Locked { .. }) {
             return Ok(None);
         }
         match node {
@@ -317,7 +330,7 @@ impl Lot {
                 // Earned and paid in one entry: the earner's account ends where it was, and its statement shows both.
                 let entry = Legs::new()
                     .leg(&self.earner, &self.budget, amount)?
-                    .leg(&Account::Escrow, &self.earner, amount)?
+                    .leg(if belated { &Account::Channels } else { &Account::Escrow }, &self.earner, amount)?
                     .leg(&Account::Channels, &Account::RoutingFees, fee)?
                     .entry(
                         format!("lot/{hash}/settle"),
@@ -338,14 +351,15 @@ impl Lot {
         }
     }
 
-    /// The lot at a height at which nothing of it can be in flight any more, though the node still calls it pending: a node
-    /// that was killed just as it sent may remember the payment and not the HTLC, and then no news of it ever comes.
+    /// The lot at a height at which nothing of it can be in flight any more, though the node calls it pending or does not
+    /// know it: a node that was killed just as it sent may remember the payment and not the HTLC, and then no news of it
+    /// ever comes.
     ///
     /// # Errors
     /// [`LotError::Entry`].
-    pub fn expired(&self, tip: u32) -> Result<Option<LotStep>, LotError> {
+    pub fn expired(&self, tip: u32, limits: &Limits) -> Result<Option<LotStep>, LotError> {
         match self.state {
-            LotState::Paying { latest_deadline, .. } if tip >= latest_deadline.saturating_add(FORGOTTEN) => {
+            LotState::Paying { latest_deadline, .. } if tip >= limits.resolved(latest_deadline) => {
                 let reason = "the node lost it when it was killed".to_owned();
                 self.back(CameBack::NotSent { reason }).map(Some)
             }

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::escrow::{test_invoice, test_node};
+use crate::wallet::ldk::LIMITS;
 
 const NOW: Duration = Duration::from_secs(1_800_000_000);
 
@@ -18,12 +19,13 @@ fn lot() -> (Lot, Preimage) {
         earner: Account::Miner("ada".parse().unwrap()),
         attempt: 0,
         state: LotState::Offered,
+        memory: NodeMemory::Needed,
     };
     (lot, preimage)
 }
 
 fn pay(lot: &Lot, invoice: Invoice) -> Result<LotStep, LotError> {
-    lot.pay(invoice, Network::Regtest, 100, NOW)
+    lot.pay(invoice, (Network::Regtest, &LIMITS), 100, NOW)
 }
 
 fn paying(lot: &Lot) -> Lot {
@@ -100,15 +102,36 @@ fn a_deadline_that_passed_is_told_from_a_refusal() {
 fn a_lot_that_the_node_lost_comes_back_when_nothing_of_it_can_be_in_flight() {
     let (lot, _) = lot();
     let paying = paying(&lot);
-    assert!(paying.expired(257 + FORGOTTEN - 1).unwrap().is_none());
-    let back = paying.expired(257 + FORGOTTEN).unwrap().unwrap();
+    let end = LIMITS.resolved(257);
+    assert!(paying.expired(end - 1, &LIMITS).unwrap().is_none());
+    // asked for again at block 120, it may be in flight for 20 blocks longer
+    let again = paying.ask_again(120, &LIMITS).unwrap().next;
+    assert!(paying.ask_again(100, &LIMITS).is_none() && again.expired(end + 19, &LIMITS).unwrap().is_none());
+    assert!(again.expired(end + 20, &LIMITS).unwrap().is_some());
+    let back = paying.expired(end, &LIMITS).unwrap().unwrap();
     assert!(matches!(back.next.state, LotState::CameBack { how: CameBack::NotSent { .. } }));
-    assert!(back.entry.is_some() && back.next.expired(999).unwrap().is_none());
+    assert!(back.entry.is_some() && back.next.expired(999, &LIMITS).unwrap().is_none());
     let locked = paying.confirm(246, 100, Some(Outgoing::Pending)).unwrap().unwrap().next;
     assert!(
-        locked.expired(999).unwrap().is_none(),
+        locked.expired(999, &LIMITS).unwrap().is_none(),
         "what the payee held is on the chain, and news of it comes"
     );
+}
+
+#[test]
+fn a_preimage_proves_that_a_lot_was_paid_though_it_was_thought_to_be_back() {
+    let (lot, preimage) = lot();
+    let paid = Outgoing::Succeeded { preimage, fee: Msat::new(2) };
+    assert!(lot.observe(paid, 100).unwrap().is_none(), "it was never sent");
+    let back = paying(&lot).not_sent("the disk is full".into()).unwrap().unwrap().next;
+    let settled = back.observe(paid, 101).unwrap().unwrap();
+    let sum = |account: &Account| -> i64 {
+        let entry = settled.entry.as_ref().unwrap();
+        entry.postings().iter().filter(|p| p.account == *account).map(|p| p.msat).sum()
+    };
+    assert_eq!((sum(&Account::Channels), sum(&Account::Escrow)), (-5002, 0), "it had left the escrow");
+    assert_eq!((sum(&lot.budget), sum(&lot.earner)), (5000, 0));
+    assert!(settled.next.observe(paid, 102).unwrap().is_none());
 }
 
 #[test]
@@ -125,8 +148,11 @@ fn only_the_agreed_invoice_is_paid() {
         assert!(matches!(pay(&lot, wrong), Err(LotError::Invoice(_))));
     }
     let right = test_invoice(lot.hash, 5000, 189, 7);
-    assert!(matches!(lot.pay(right.clone(), Network::Bitcoin, 100, NOW), Err(LotError::Invoice(_))));
-    let late = lot.pay(right, Network::Regtest, 100, NOW + Duration::from_secs(3600));
+    assert!(matches!(
+        lot.pay(right.clone(), (Network::Bitcoin, &LIMITS), 100, NOW),
+        Err(LotError::Invoice(_))
+    ));
+    let late = lot.pay(right, (Network::Regtest, &LIMITS), 100, NOW + Duration::from_secs(3600));
     assert!(matches!(late, Err(LotError::Invoice(InvoiceError::Expired(0)))));
     let wrong = Preimage::from_bytes([8; 32]);
     let refused = paying(&lot).observe(Outgoing::Succeeded { preimage: wrong, fee: Msat::ZERO }, 100);
@@ -136,18 +162,19 @@ fn only_the_agreed_invoice_is_paid() {
 proptest! {
     /// Whatever comes in whatever order: what is in escrow is what is in flight, and a lot is paid at most once.
     #[test]
-    fn any_order_of_events_keeps_the_books(events in prop::collection::vec((0u8..7, 90u32..270), 1..30)) {
+    fn any_order_of_events_keeps_the_books(events in prop::collection::vec((0u8..8, 90u32..270), 1..30)) {
         let (mut lot, preimage) = lot();
         let (mut escrow, mut paid) = (0i64, 0i64);
         for (event, tip) in events {
             let stepped = match event {
-                0 => lot.pay(test_invoice(lot.hash, 5000, 189, 7), Network::Regtest, tip, NOW).map(Some),
+                0 => lot.pay(test_invoice(lot.hash, 5000, 189, 7), (Network::Regtest, &LIMITS), tip, NOW).map(Some),
                 1 => lot.not_sent("no".into()),
                 2 => lot.confirm(246, tip, Some(Outgoing::Pending)),
                 3 => lot.observe(Outgoing::Failed, tip),
                 4 => lot.observe(Outgoing::Succeeded { preimage, fee: Msat::ZERO }, tip),
                 5 => lot.withdraw(),
-                _ => lot.observe(Outgoing::Pending, tip),
+                6 => lot.observe(Outgoing::Pending, tip),
+                _ => Ok(lot.ask_again(tip, &LIMITS)),
             };
             if let Ok(Some(step)) = stepped {
                 for posting in step.entry.iter().flat_map(|e| e.postings()) {

@@ -9,13 +9,13 @@ mod tiers;
 pub use hold::{
     BackReason, DEADLINE_MARGIN, Hold, HoldEffect, HoldError, HoldEvent, HoldState, HoldStep, Purpose,
 };
-pub use lot::{CameBack, FORGOTTEN, Lot, LotError, LotState, LotStep};
+pub use lot::{CameBack, Lot, LotError, LotState, LotStep};
 pub use terms::{LotTerms, MAX_LOTS, Terms, TermsError};
 pub use tiers::{MAX_TIERS, TierError, earned, split};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // helper of tests
-fn test_node(key: u8) -> crate::wallet::NodeId {
+pub(crate) fn test_node(key: u8) -> crate::wallet::NodeId {
     use ldk_node::bitcoin::secp256k1::{SECP256K1, SecretKey};
     crate::wallet::NodeId::from_secret_key(SECP256K1, &SecretKey::from_slice(&[key; 32]).unwrap())
 }
@@ -23,7 +23,7 @@ fn test_node(key: u8) -> crate::wallet::NodeId {
 /// A signed invoice of the node with that key, made at second 1,800,000,000 and valid for an hour.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // helper of tests
-fn test_invoice(
+pub(crate) fn test_invoice(
     hash: watershed_protocol::PaymentHash,
     msat: u64,
     final_cltv: u64,

@@ -17,8 +17,8 @@ pub struct Issued {
 /// Makes invoices and tells which were paid.
 ///
 /// Calls may run at the same time; a call that is slow delays only the request that needs it, and is given up after
-/// [`Settings::cashier_timeout`](super::Settings::cashier_timeout). How many invoices may be asked for in a time is not
-/// bounded here.
+/// [`Settings::cashier_timeout`](super::Settings::cashier_timeout). How many invoices are made in a time is for the cashier
+/// to bound: anybody may ask for one.
 pub trait Cashier: Clone + Send + Sync + 'static {
     /// Why it could not answer. The text is never shown to clients.
     type Error: Display + Send;
@@ -39,4 +39,9 @@ pub trait Cashier: Clone + Send + Sync + 'static {
     /// # Errors
     /// When that is not known; the client is answered 503.
     fn is_paid(&self, payment_hash: [u8; 32]) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+
+    /// After how many seconds it is worth asking for an invoice again, if that is all that is wrong.
+    fn retry_after(_error: &Self::Error) -> Option<u32> {
+        None
+    }
 }

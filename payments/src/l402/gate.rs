@@ -62,10 +62,15 @@ impl<C: Cashier, S: Spent, N: Fn() -> u64> Gate<C, S, N> {
     /// Asks for an invoice and offers what the price sells for it.
     pub(crate) async fn challenge(&self, price: &Price) -> Result<Challenge, Refusal> {
         let expiry_s = self.settings.invoice_expiry_s;
-        let issued = self
-            .in_time(self.cashier.invoice(price.amount, price.description.clone(), expiry_s))
-            .await
-            .map_err(Refusal::CashierUnavailable)?;
+        let asked = self.cashier.invoice(price.amount, price.description.clone(), expiry_s);
+        let refused = |e: C::Error| match C::retry_after(&e) {
+            Some(seconds) => Refusal::CashierBusy { seconds },
+            None => Refusal::CashierUnavailable(e.to_string()),
+        };
+        let issued = match tokio::time::timeout(self.settings.cashier_timeout, asked).await {
+            Ok(answer) => answer.map_err(refused)?,
+            Err(_) => return Err(Refusal::CashierUnavailable(self.too_late())),
+        };
         Challenge::new(price, &self.settings, &self.secret, &issued, (self.now)())
             .map_err(|e| Refusal::CashierUnavailable(e.to_string()))
     }
@@ -123,7 +128,11 @@ impl<C: Cashier, S: Spent, N: Fn() -> u64> Gate<C, S, N> {
     async fn in_time<T, E: Display>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, String> {
         match tokio::time::timeout(self.settings.cashier_timeout, answer).await {
             Ok(answer) => answer.map_err(|e| e.to_string()),
-            Err(_) => Err(format!("no answer within {:?}", self.settings.cashier_timeout)),
+            Err(_) => Err(self.too_late()),
         }
+    }
+
+    fn too_late(&self) -> String {
+        format!("no answer within {:?}", self.settings.cashier_timeout)
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::extract::MatchedPath;
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response};
 use axum::response::IntoResponse;
 use serde_json::json;
@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 
 use super::cashier::Cashier;
 use super::gate::{Gate, Paid};
-use super::price::PriceTable;
+use super::price::{Price, PriceTable};
 use super::refusal::Refusal;
 use super::secret::RootSecret;
 use super::settings::Settings;
@@ -141,8 +141,13 @@ impl<C: Cashier, S: Spent, N: Fn() -> u64> Gate<C, S, N> {
         headers: &HeaderMap,
     ) -> Result<Decision, Box<Response<Body>>> {
         let Some(price) = self.prices.find(method, matched, path) else { return Ok(Decision::Free) };
+        self.sell(price, headers).await.map(Decision::Paid)
+    }
+
+    /// What was paid, or the answer that refuses it.
+    pub(super) async fn sell(&self, price: &Price, headers: &HeaderMap) -> Result<Paid, Box<Response<Body>>> {
         let refusal = match self.admit(price, headers).await {
-            Ok(paid) => return Ok(Decision::Paid(paid)),
+            Ok(paid) => return Ok(paid),
             Err(refusal) => refusal,
         };
         let offered = match refusal.status() {
@@ -165,6 +170,9 @@ fn answer(refusal: Refusal, mut body: serde_json::Value, challenge: Option<Heade
     let mut response = (refusal.status(), axum::Json(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Refusal::CashierBusy { seconds } = refusal {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if let Some(challenge) = challenge {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }

@@ -39,6 +39,7 @@
 //! | `l402_preimage_wrong` | 403 | the preimage is not that of the invoice |
 //! | `l402_invoice_unsettled` | 403 | the cashier has not been paid |
 //! | `l402_token_used_up` | 402 + challenge | every use that the payment bought is taken |
+//! | `l402_cashier_busy` | 503 + `Retry-After` | the cashier was asked for too many invoices |
 //! | `l402_cashier_unavailable` | 503 | the cashier failed, took too long, or gave no usable invoice |
 //! | `l402_store_unavailable` | 503 | the count of uses could not be kept |
 //!
@@ -46,7 +47,8 @@
 //!
 //! # What the caller sees to
 //!
-//! - How many invoices a peer may ask for in a time: each unpaid 402 asks the cashier for one.
+//! - How many invoices all peers together may ask for in a time: each unpaid 402 asks the cashier for one
+//!   ([`Till`](crate::treasury::Till) bounds it; which peer asks is not looked at).
 //! - TLS: who reads a credential can spend it.
 //! - A use is taken when the request is let through, not when it succeeds: a handler that may fail should be sold with
 //!   more than one use, or without a limit.
@@ -86,6 +88,7 @@ mod cashier;
 mod caveat;
 mod challenge;
 mod credential;
+mod desk;
 mod gate;
 mod layer;
 mod pattern;
@@ -97,6 +100,7 @@ mod spent;
 mod token;
 
 pub use cashier::{Cashier, Issued};
+pub use desk::Desk;
 pub use gate::Paid;
 pub use layer::{L402Layer, L402Service};
 pub use price::{Price, PriceError, PriceTable, Uses};

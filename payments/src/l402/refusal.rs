@@ -70,6 +70,12 @@ pub enum Refusal {
         /// How many.
         limit: u32,
     },
+    /// Too many invoices were asked for.
+    #[error("too many invoices are asked for; repeat the request in {seconds} s")]
+    CashierBusy {
+        /// To wait.
+        seconds: u32,
+    },
     /// Lightning is not to be had.
     #[error("the cashier: {0}")]
     CashierUnavailable(String),
@@ -94,6 +100,7 @@ impl Refusal {
             Self::PreimageWrong => "l402_preimage_wrong",
             Self::InvoiceUnsettled => "l402_invoice_unsettled",
             Self::TokenUsedUp { .. } => "l402_token_used_up",
+            Self::CashierBusy { .. } => "l402_cashier_busy",
             Self::CashierUnavailable(_) => "l402_cashier_unavailable",
             Self::StoreUnavailable(_) => "l402_store_unavailable",
         }
@@ -114,7 +121,9 @@ impl Refusal {
             | Self::CaveatRefused { .. }
             | Self::PreimageWrong
             | Self::InvoiceUnsettled => StatusCode::FORBIDDEN,
-            Self::CashierUnavailable(_) | Self::StoreUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CashierBusy { .. } | Self::CashierUnavailable(_) | Self::StoreUnavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use watershed_protocol::{Msat, PaymentHash};
 
 use super::account::Account;
-use crate::wallet::{Holdings, NodePayment};
+use crate::wallet::{Holdings, LightningPayment};
 
 /// What our records say of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Report {
     pub fn of(
         balances: &BTreeMap<Account, i64>,
         expected: &[Expected],
-        payments: &[NodePayment],
+        payments: &[LightningPayment],
         holdings: &Holdings,
         on_chain_sats: u64,
         unbooked_in: Msat,
@@ -102,13 +102,8 @@ impl Report {
         if msat != 0 {
             differences.push(Difference::Sum { msat });
         }
-        let at_node: BTreeMap<(PaymentHash, bool), &NodePayment> = payments
-            .iter()
-            .filter_map(|p| match p {
-                NodePayment::Lightning { hash, outgoing, .. } => Some(((*hash, *outgoing), p)),
-                NodePayment::OnChain { .. } => None,
-            })
-            .collect();
+        let at_node: BTreeMap<(PaymentHash, bool), &LightningPayment> =
+            payments.iter().map(|p| ((p.hash, p.outgoing), p)).collect();
         let mut known = BTreeMap::new();
         for e in expected {
             known.insert((e.hash, e.outgoing), ());
@@ -117,7 +112,7 @@ impl Report {
                 Some(fee) => format!("{} paid, fee {fee}", e.amount),
             };
             let node = match at_node.get(&(e.hash, e.outgoing)) {
-                Some(NodePayment::Lightning { amount, fee, pending, succeeded, .. }) => {
+                Some(LightningPayment { amount, fee, pending, succeeded, .. }) => {
                     match (pending, succeeded) {
                         (true, _) => format!("{amount} pending"),
                         (_, true) => {
@@ -126,7 +121,7 @@ impl Report {
                         _ => format!("{amount} failed"),
                     }
                 }
-                _ => "unknown".to_owned(),
+                None => "unknown".to_owned(),
             };
             if ledger != node {
                 differences.push(Difference::Payment { hash: e.hash, ledger, node });
@@ -134,7 +129,7 @@ impl Report {
         }
         let mut in_flight = 0i64;
         for ((hash, outgoing), payment) in &at_node {
-            let NodePayment::Lightning { amount, pending, succeeded, .. } = payment else { continue };
+            let LightningPayment { amount, pending, succeeded, .. } = payment;
             if *outgoing && *pending {
                 in_flight = in_flight.saturating_add(signed(*amount));
             }
@@ -176,9 +171,9 @@ mod tests {
         PaymentHash::from_bytes([n; 32])
     }
 
-    fn paid(n: u8, amount: u64) -> NodePayment {
+    fn paid(n: u8, amount: u64) -> LightningPayment {
         let (amount, fee) = (Msat::new(amount), Msat::ZERO);
-        NodePayment::Lightning { hash: hash(n), outgoing: true, amount, fee, pending: false, succeeded: true }
+        LightningPayment { hash: hash(n), outgoing: true, amount, fee, pending: false, succeeded: true }
     }
 
     #[test]
@@ -192,7 +187,7 @@ mod tests {
         .into();
         let holdings = Holdings { ours: Msat::new(10_000), reserved: Msat::new(1_000), exact: true };
         let settled = [Expected::succeeded(hash(1), true, Msat::new(7), Msat::ZERO)];
-        let report = |expected: &[Expected], payments: &[NodePayment], holdings: &Holdings, sats| {
+        let report = |expected: &[Expected], payments: &[LightningPayment], holdings: &Holdings, sats| {
             Report::of(&balances, expected, payments, holdings, sats, Msat::ZERO).differences
         };
         assert_eq!(report(&settled, &[paid(1, 7)], &holdings, 5), []);

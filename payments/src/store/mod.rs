@@ -4,6 +4,7 @@
 //! parts make; committing it is the only way anything is written, so no effect can be carried out that is not
 //! journalled first, and no record can disagree with the ledger.
 
+mod memory;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 use crate::ledger::{Account, Entry};
 
+pub use memory::NodeMemory;
 pub use sqlite::SqliteStore;
 
 /// Why the store refused.
@@ -48,9 +50,9 @@ pub enum StoreError {
         /// Here.
         known: u32,
     },
-    /// SQLite.
+    /// The database itself.
     #[error("database: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Something that is kept under a name.
@@ -63,6 +65,10 @@ pub trait Record: Serialize + DeserializeOwned {
     fn group(&self) -> String;
     /// Whether something may still happen to it.
     fn is_open(&self) -> bool;
+    /// Whether the node has, or should have, a payment of it.
+    fn is_kept(&self) -> bool {
+        false
+    }
 }
 
 /// A record and how often it was written.
@@ -85,6 +91,8 @@ pub struct RawRecord {
     pub group: String,
     /// [`Record::is_open`].
     pub open: bool,
+    /// [`Record::is_kept`].
+    pub kept: bool,
     /// The version that this replaces when written, the present one when read.
     pub version: u64,
     /// JSON.
@@ -95,6 +103,7 @@ pub struct RawRecord {
 #[derive(Debug, Default)]
 pub struct Change {
     pub(crate) records: Vec<RawRecord>,
+    pub(crate) deleted: Vec<(&'static str, String, u64)>,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -106,7 +115,7 @@ impl Change {
 
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.entries.is_empty()
+        self.records.is_empty() && self.deleted.is_empty() && self.entries.is_empty()
     }
 
     /// Writes `record` over version `version` of it.
@@ -119,9 +128,14 @@ impl Change {
             id: record.id(),
             reason: e.to_string(),
         })?;
-        let (id, group, open) = (record.id(), record.group(), record.is_open());
-        self.records.push(RawRecord { kind: R::KIND, id, group, open, version, body });
+        let (id, group, open, kept) = (record.id(), record.group(), record.is_open(), record.is_kept());
+        self.records.push(RawRecord { kind: R::KIND, id, group, open, kept, version, body });
         Ok(())
+    }
+
+    /// Deletes version `version` of a record of which nothing was ever booked.
+    pub fn delete<R: Record>(&mut self, record: &R, version: u64) {
+        self.deleted.push((R::KIND, record.id(), version));
     }
 
     /// Books `entry`; booking it again later changes nothing.
@@ -137,6 +151,8 @@ pub enum Filter<'a> {
     Group(&'a str),
     /// Those that something may still happen to.
     Open,
+    /// Those that the node has payments of.
+    Kept,
     /// All, the latest first, at most so many.
     Latest(u32),
 }

@@ -9,17 +9,18 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::{BookedEntry, Change, Filter, RawRecord, Store, StoreError};
 use crate::ledger::{Account, Entry, Posting};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 // Entries are protected by the database itself: no statement of this or another program changes one.
 const SCHEMA: &str = "
     CREATE TABLE record (
         kind TEXT NOT NULL, id TEXT NOT NULL, grouped TEXT NOT NULL, open INTEGER NOT NULL,
-        version INTEGER NOT NULL, body TEXT NOT NULL,
+        version INTEGER NOT NULL, body TEXT NOT NULL, kept INTEGER NOT NULL DEFAULT 1,
         UNIQUE (kind, id)
     );
     CREATE INDEX record_group ON record (kind, grouped);
     CREATE INDEX record_open ON record (kind) WHERE open;
+    CREATE INDEX record_kept ON record (kind) WHERE kept;
     CREATE TABLE entry (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, at INTEGER NOT NULL, memo TEXT NOT NULL);
     CREATE TABLE posting (
         entry INTEGER NOT NULL REFERENCES entry, line INTEGER NOT NULL, account TEXT NOT NULL, msat INTEGER NOT NULL,
@@ -31,7 +32,14 @@ const SCHEMA: &str = "
     CREATE TRIGGER entry_kept BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
     CREATE TRIGGER posting_stays BEFORE UPDATE ON posting BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
     CREATE TRIGGER posting_kept BEFORE DELETE ON posting BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
+";
+
+// Version 1 did not know what the node remembers: all of it.
+const FROM_1: &str = "
+    ALTER TABLE record ADD COLUMN kept INTEGER NOT NULL DEFAULT 1;
+    CREATE INDEX record_kept ON record (kind) WHERE kept;
+    PRAGMA user_version = 2;
 ";
 
 /// SQLite, every commit on disk before it returns.
@@ -52,9 +60,9 @@ impl SqliteStore {
         let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         match found {
             VERSION => {}
-            0 => {
+            0 | 1 => {
                 let create = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                create.execute_batch(SCHEMA)?;
+                create.execute_batch(if found == 0 { SCHEMA } else { FROM_1 })?;
                 create.commit()?;
             }
             found => return Err(StoreError::Version { found, known: VERSION }),
@@ -65,6 +73,13 @@ impl SqliteStore {
     fn lock(&self) -> MutexGuard<'_, Connection> {
         // A panic elsewhere cannot leave the connection half used: transactions roll back when dropped.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// Callers see that the database is in trouble, not which one it is.
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(Box::new(error))
     }
 }
 
@@ -117,17 +132,25 @@ fn put(connection: &Connection, record: &RawRecord) -> Result<(), StoreError> {
     let written = if version == 0 {
         connection
             .prepare_cached(
-                "INSERT INTO record (kind, id, grouped, open, version, body) VALUES (?1, ?2, ?3, ?4, 1, ?5)
+                "INSERT INTO record (kind, id, grouped, open, kept, version, body) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
                  ON CONFLICT DO NOTHING",
             )?
-            .execute(params![record.kind, record.id, record.group, record.open, record.body])?
+            .execute(params![record.kind, record.id, record.group, record.open, record.kept, record.body])?
     } else {
         connection
             .prepare_cached(
-                "UPDATE record SET grouped = ?3, open = ?4, body = ?5, version = version + 1
-                 WHERE kind = ?1 AND id = ?2 AND version = ?6",
+                "UPDATE record SET grouped = ?3, open = ?4, kept = ?5, body = ?6, version = version + 1
+                 WHERE kind = ?1 AND id = ?2 AND version = ?7",
             )?
-            .execute(params![record.kind, record.id, record.group, record.open, record.body, version])?
+            .execute(params![
+                record.kind,
+                record.id,
+                record.group,
+                record.open,
+                record.kept,
+                record.body,
+                version
+            ])?
     };
     if written == 1 { Ok(()) } else { Err(StoreError::Conflict { kind: record.kind, id: record.id.clone() }) }
 }
@@ -138,8 +161,9 @@ fn raw(kind: &'static str, row: &rusqlite::Row<'_>) -> rusqlite::Result<RawRecor
         id: row.get(0)?,
         group: row.get(1)?,
         open: row.get(2)?,
-        version: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
-        body: row.get(4)?,
+        kept: row.get(3)?,
+        version: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
+        body: row.get(5)?,
     })
 }
 
@@ -154,6 +178,15 @@ impl Store for SqliteStore {
         for record in &change.records {
             put(&transaction, record)?;
         }
+        for (kind, id, version) in &change.deleted {
+            let version = i64::try_from(*version).unwrap_or(i64::MAX);
+            let deleted = transaction
+                .prepare_cached("DELETE FROM record WHERE kind = ?1 AND id = ?2 AND version = ?3")?
+                .execute(params![kind, id, version])?;
+            if deleted != 1 {
+                return Err(StoreError::Conflict { kind, id: id.clone() });
+            }
+        }
         for entry in &change.entries {
             append(&transaction, entry, at)?;
         }
@@ -163,14 +196,14 @@ impl Store for SqliteStore {
     fn raw(&self, kind: &'static str, id: &str) -> Result<Option<RawRecord>, StoreError> {
         let connection = self.lock();
         let mut one = connection.prepare_cached(
-            "SELECT id, grouped, open, version, body FROM record WHERE kind = ?1 AND id = ?2",
+            "SELECT id, grouped, open, kept, version, body FROM record WHERE kind = ?1 AND id = ?2",
         )?;
         Ok(one.query_row([kind, id], |row| raw(kind, row)).optional()?)
     }
 
     fn raw_list(&self, kind: &'static str, filter: Filter<'_>) -> Result<Vec<RawRecord>, StoreError> {
         let connection = self.lock();
-        const COLUMNS: &str = "SELECT id, grouped, open, version, body FROM record WHERE kind = ?1";
+        const COLUMNS: &str = "SELECT id, grouped, open, kept, version, body FROM record WHERE kind = ?1";
         let read = |row: &rusqlite::Row<'_>| raw(kind, row);
         let rows = match filter {
             Filter::Group(group) => connection
@@ -179,6 +212,10 @@ impl Store for SqliteStore {
                 .collect::<Result<_, _>>()?,
             Filter::Open => connection
                 .prepare_cached(&format!("{COLUMNS} AND open ORDER BY rowid"))?
+                .query_map([kind], read)?
+                .collect::<Result<_, _>>()?,
+            Filter::Kept => connection
+                .prepare_cached(&format!("{COLUMNS} AND kept ORDER BY rowid"))?
                 .query_map([kind], read)?
                 .collect::<Result<_, _>>()?,
             Filter::Latest(limit) => connection
@@ -355,11 +392,53 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_deleted_in_the_version_that_was_read() {
+        let (_dir, store) = store();
+        let note = Note { id: "a".into(), text: "one".into() };
+        let mut change = Change::new();
+        change.put(&note, 0).unwrap();
+        store.commit(&change, 1).unwrap();
+        for (version, done) in [(2, false), (1, true), (1, false)] {
+            let mut delete = Change::new();
+            delete.delete(&note, version);
+            assert_eq!(store.commit(&delete, 2).is_ok(), done, "{version}");
+        }
+        assert!(get::<Note>(&store, "a").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("payments.sqlite");
+        let first = SCHEMA
+            .replace(", kept INTEGER NOT NULL DEFAULT 1", "")
+            .replace("CREATE INDEX record_kept ON record (kind) WHERE kept;", "")
+            .replace("user_version = 2", "user_version = 1");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(&first).unwrap();
+        let insert = "INSERT INTO record (kind, id, grouped, open, version, body)
+                      VALUES ('note', 'a', 'all', 0, 3, '{\"id\":\"a\",\"text\":\"done\"}')";
+        old.execute(insert, []).unwrap();
+        drop(old);
+        let store = SqliteStore::open(&path).unwrap();
+        let kept = list::<Note>(&store, Filter::Kept).unwrap();
+        assert_eq!(
+            (kept.len(), kept[0].version),
+            (1, 3),
+            "the node remembers what it was never told to forget"
+        );
+        let mut change = Change::new();
+        change.put(&kept[0].record, 3).unwrap();
+        store.commit(&change, 1).unwrap();
+        assert!(list::<Note>(&store, Filter::Kept).unwrap().is_empty());
+    }
+
+    #[test]
     fn a_database_of_a_later_program_is_left_alone() {
         let (dir, store) = store();
         drop(store);
         let path = dir.path().join("payments.sqlite");
         Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 9").unwrap();
-        assert!(matches!(SqliteStore::open(&path), Err(StoreError::Version { found: 9, known: 1 })));
+        assert!(matches!(SqliteStore::open(&path), Err(StoreError::Version { found: 9, known: 2 })));
     }
 }

@@ -1,17 +1,22 @@
 //! Keeping the ledger true to the chain, and comparing it with the node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use watershed_protocol::Msat;
+use watershed_protocol::{Msat, PaymentHash};
 
-use super::{Payout, Request, RequestState, Treasury, TreasuryError};
+use super::archive::{REMEMBERED, Remembered};
+use super::withdrawals::{Withdrawal, WithdrawalState};
+use super::{Payout, Remittance, Request, RequestState, Treasury, TreasuryError};
 use crate::escrow::{Hold, HoldState, Lot, LotState};
 use crate::ledger::reconcile::{Difference, Expected, Report};
 use crate::ledger::{Account, Entry, EntryError, Legs};
-use crate::store::{Change, Filter, Record, Store, StoreError, get, list};
+use crate::store::{Change, Filter, Record, Store, StoreError, Versioned, get, list};
 use crate::treasury::PayoutState;
-use crate::wallet::{Channel, ChannelName, ClosedChannelFunds, Holdings, NodeId, NodePayment, Wallet};
+use crate::wallet::{
+    ChainPayment, Channel, ChannelName, ClosedChannelFunds, Holdings, Known, NodeId, Wallet,
+};
 
 /// A channel that was ever seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +37,16 @@ pub struct ChannelRecord {
     pub closed: Option<String>,
     /// Whether both sides agreed to that.
     pub cooperative: bool,
+    /// Since which height nothing of it is on the way any more, as far as the node tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<u32>,
     /// Whether everything of it has come back and its cost is booked.
     pub settled: bool,
 }
+
+/// Blocks for which nothing of a closed channel must be on the way before its cost is booked. Between the node's noticing
+/// that an output can be spent and its setting out to spend it, the output shows nowhere.
+const QUIET: u32 = 3;
 
 impl Record for ChannelRecord {
     const KIND: &'static str = "channel";
@@ -72,6 +84,7 @@ impl ChannelRecord {
             opened_by_us: channel.opened_by_us,
             closed: None,
             cooperative: false,
+            quiet: None,
             settled: false,
         }
     }
@@ -87,63 +100,67 @@ pub struct Books {
     pub report: Report,
 }
 
-/// An on-chain payment that is not booked yet.
-struct Move<'a> {
-    txid: &'a str,
-    outgoing: bool,
-    amount: Msat,
-    fee: Msat,
-}
-
 /// Where an on-chain payment belongs. Pure.
 ///
-/// Outgoing: of a funding transaction only the fee is left to book; anything else was withdrawn, or pays for the closing of a channel
-/// while one is closing. Incoming: what sweeps a closed channel, or has exactly what one owes us, comes from it; anything
+/// Outgoing: of a funding transaction only the fee is left to book; a withdrawal was written down before it was made;
+/// anything else pays for the closing of a channel while one is closing, and otherwise was spent with the same words
+/// elsewhere. Incoming: what sweeps a closed channel, or has exactly what one owes us, comes from it; anything
 /// else is a deposit. While money of closed channels is on the way, what could be some of it is left for later: the node
-/// tells which transaction brought it once that is in a block.
+/// tells which transaction brought it once that is in a block. `channels` are those that are not settled, `owing` is what
+/// closed ones still owe in the books.
 fn chain_entry(
-    payment: &Move<'_>,
+    payment: &ChainPayment,
     channels: &[ChannelRecord],
-    closing: &[ClosedChannelFunds],
+    (closing, owing): (&[ClosedChannelFunds], Msat),
+    withdrawals: &[Withdrawal],
 ) -> Result<Placed, EntryError> {
-    let Move { txid, outgoing, amount, fee } = *payment;
+    let ChainPayment { txid, outgoing, amount, fee, .. } = payment;
+    let (amount, fee) = (*amount, *fee);
     let key = format!("chain/{txid}");
-    let any_closing = channels.iter().any(|c| c.closed.is_some() && !c.settled);
-    if outgoing {
-        let funding = channels.iter().find(|c| c.opened_by_us && c.funding_txid == txid);
-        let (to, memo) = match funding {
+    let any_closing = channels.iter().any(|c| c.closed.is_some());
+    if *outgoing {
+        if let Some(channel) = channels.iter().find(|c| c.opened_by_us && c.funding_txid == *txid) {
             // Its value was booked when the channel was made; what is above it is cost.
-            Some(channel) => {
-                let value = Msat::from_sat(channel.sats).unwrap_or_default();
-                let rest = amount.checked_sub(value).unwrap_or_default();
-                let legs = Legs::new().leg(&Account::OnChain, &Account::OnChainFees, rest)?.leg(
-                    &Account::OnChain,
-                    &Account::OnChainFees,
-                    fee,
-                )?;
-                let memo = format!("fee of opening a channel with {}", channel.peer);
-                return Ok(Placed::Booked(legs.entry(key, memo)?));
-            }
-            None if any_closing => (Account::OnChainFees, "fees of closing a channel".to_owned()),
-            None => (Account::Operator, "withdrawn".to_owned()),
-        };
-        let legs = Legs::new().leg(&Account::OnChain, &to, amount)?.leg(
-            &Account::OnChain,
-            &Account::OnChainFees,
-            fee,
-        )?;
-        return Ok(Placed::Booked(legs.entry(key, memo)?));
+            let value = Msat::from_sat(channel.sats).unwrap_or_default();
+            let rest = amount.checked_sub(value).unwrap_or_default();
+            let legs = Legs::new().leg(&Account::OnChain, &Account::OnChainFees, rest)?.leg(
+                &Account::OnChain,
+                &Account::OnChainFees,
+                fee,
+            )?;
+            let memo = format!("fee of opening a channel with {}", channel.peer);
+            return Ok(Placed::Booked(legs.entry(key, memo)?));
+        }
+        // Those whose transaction is known first: another may have the same amount.
+        let known = |w: &&Withdrawal| matches!(w.state, WithdrawalState::Sent { .. }) && w.is(payment);
+        let of = withdrawals.iter().find(known).or_else(|| withdrawals.iter().find(|w| w.is(payment)));
+        if let Some(withdrawal) = of {
+            let memo = format!("withdrawn to {}", withdrawal.address);
+            return Ok(Placed::Withdrawn(Withdrawal::entry(payment, &memo)?, withdrawal.id.clone()));
+        }
+        if any_closing {
+            let legs = Legs::new().leg(&Account::OnChain, &Account::OnChainFees, amount)?.leg(
+                &Account::OnChain,
+                &Account::OnChainFees,
+                fee,
+            )?;
+            return Ok(Placed::Booked(legs.entry(key, "fees of closing a channel")?));
+        }
+        return Ok(Placed::Booked(Withdrawal::entry(payment, "spent outside of this program")?));
     }
-    let swept = closing.iter().any(|c| c.sweep_txid.as_deref() == Some(txid));
+    let swept = closing.iter().any(|c| c.sweep_txid.as_ref() == Some(txid));
     // The node knows the fee of an incoming transaction only if it spends what the wallet has paid for: a channel of ours.
     let ours = fee > Msat::ZERO;
     let owed = closing.iter().any(|c| Msat::from_sat(c.sats) == Some(amount));
     let on_the_way = closing.iter().filter(|c| !c.in_wallet).map(|c| c.sats).fold(0, u64::saturating_add);
     let on_the_way = Msat::from_sat(on_the_way).unwrap_or_default();
-    let (from, memo) = if any_closing && (swept || owed || ours || closing.is_empty()) {
+    let (from, memo) = if any_closing && (swept || owed || ours) {
         (Account::Closing, "from a closed channel")
     } else if any_closing && (closing.iter().any(|c| !c.closed_in_block) || amount <= on_the_way) {
         return Ok(Placed::Later);
+    } else if any_closing && amount <= owing {
+        // The node has done with it already: we were away, or blocks came fast.
+        (Account::Closing, "from a closed channel")
     } else {
         (Account::Operator, "deposited")
     };
@@ -151,8 +168,11 @@ fn chain_entry(
 }
 
 /// What is to be done with an on-chain payment.
+#[derive(Debug, PartialEq)]
 enum Placed {
     Booked(Option<Entry>),
+    /// The entry, and the id of the withdrawal.
+    Withdrawn(Option<Entry>, String),
     Later,
 }
 
@@ -182,27 +202,23 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         Ok(all.into_iter().map(|c| c.record).collect())
     }
 
-    /// A withdrawal to the chain, on the operator's account.
-    ///
-    /// # Errors
-    /// [`TreasuryError::Budget`]; those of the wallet.
-    pub async fn withdraw(
-        &self,
-        address: String,
-        what: crate::wallet::Withdraw,
-    ) -> Result<String, TreasuryError> {
-        if let crate::wallet::Withdraw::Sats(sats) = what {
-            let needed = Msat::from_sat(sats).unwrap_or(Msat::new(u64::MAX));
-            let available = self.available(&Account::Operator)?;
-            if available < needed {
-                return Err(TreasuryError::Budget { account: Account::Operator, available, needed });
+    /// Tells the node which transactions it need not show: those that are in the books.
+    fn known(&self) -> Known {
+        let booked = Arc::clone(&self.booked);
+        Arc::new(move |txid| booked.lock().unwrap_or_else(PoisonError::into_inner).contains(txid))
+    }
+
+    /// The transactions that are not in the books, or not known to be.
+    async fn unbooked(&self) -> Result<Vec<ChainPayment>, TreasuryError> {
+        let mut unbooked = Vec::new();
+        for payment in self.wallet.chain_payments(self.known()).await? {
+            if self.store.is_booked(&format!("chain/{}", payment.txid))? {
+                self.booked.lock().unwrap_or_else(PoisonError::into_inner).insert(payment.txid);
+            } else {
+                unbooked.push(payment);
             }
         }
-        let sats = match what {
-            crate::wallet::Withdraw::Sats(sats) => sats,
-            crate::wallet::Withdraw::All => self.wallet.balances().await?.on_chain_spendable_sats,
-        };
-        self.spend_on_chain(sats, self.wallet.withdraw(address, what)).await
+        Ok(unbooked)
     }
 
     /// Books what happened on chain since the last time: deposits, withdrawals, channels opened and closed. Safe to
@@ -214,40 +230,53 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         self.note_channels().await?;
         // In this order: the node's wallet hears of a block before its channels do, and a payment must not be placed by
         // what channels owed before it.
-        let payments = self.wallet.payments().await?;
+        let payments = self.unbooked().await?;
+        let in_flight = self.wallet.in_flight().await?;
         let node_channels = self.wallet.channels().await?;
         let balances = self.wallet.balances().await?;
-        let records: Vec<_> = list::<ChannelRecord>(self.store.as_ref(), Filter::Open)?;
-        for record in &records {
+        let store = self.store.as_ref();
+        for Versioned { record, .. } in list::<ChannelRecord>(store, Filter::Open)? {
             // The event may have been lost with the process that was told.
-            if record.record.closed.is_none() && !node_channels.iter().any(|c| c.name == record.record.name) {
-                self.on_channel_closed(&record.record.name, "found closed", false)?;
+            if record.closed.is_none() && !node_channels.iter().any(|c| c.name == record.name) {
+                self.on_channel_closed(&record.name, "found closed", false)?;
             }
         }
-        let channels = self.channel_history()?;
-        let mut change = Change::new();
+        let channels: Vec<_> =
+            list::<ChannelRecord>(store, Filter::Open)?.into_iter().map(|c| c.record).collect();
+        let owing = self.owing(&channels, &node_channels, in_flight)?;
         let mut waiting = false;
         for payment in &payments {
-            let NodePayment::OnChain { txid, outgoing, amount, fee, confirmed } = payment else { continue };
-            if self.store.is_booked(&format!("chain/{txid}"))? {
-                continue;
-            }
             // What comes in is recognised by what closed channels owe, which the node knows once it is in a block.
-            if !outgoing && !confirmed {
+            if !payment.outgoing && !payment.confirmed {
                 waiting = true;
                 continue;
             }
-            let payment = Move { txid, outgoing: *outgoing, amount: *amount, fee: *fee };
-            match chain_entry(&payment, &channels, &balances.closing)? {
+            let withdrawals = list::<Withdrawal>(store, Filter::Open)?;
+            let records: Vec<_> = withdrawals.iter().map(|w| w.record.clone()).collect();
+            let mut change = Change::new();
+            match chain_entry(payment, &channels, (&balances.closing, owing), &records)? {
                 Placed::Booked(entry) => change.book(entry),
+                Placed::Withdrawn(entry, id) => {
+                    change.book(entry);
+                    let state = WithdrawalState::Booked { txid: payment.txid.clone() };
+                    if let Some(found) = withdrawals.into_iter().find(|w| w.record.id == id) {
+                        change.put(&Withdrawal { state, ..found.record }, found.version)?;
+                    }
+                }
                 Placed::Later => waiting = true,
             }
+            match self.commit(&change) {
+                // The answer of a withdrawal came in this moment: at the next turn.
+                Err(TreasuryError::Store(StoreError::Conflict { .. })) => waiting = true,
+                other => other?,
+            }
         }
-        self.commit(&change)?;
+        let tip = self.wallet.tip().await?;
+        self.close_withdrawals(tip)?;
         // A claim that the peer has not signed off is booked, but the channels do not show it yet.
         let claiming = node_channels.iter().any(Channel::is_claiming);
         if !waiting && !claiming && self.is_quiet()? {
-            self.book_closing(&node_channels, &balances.closing, &payments)?;
+            self.book_closing(&node_channels, &balances.closing, in_flight, tip)?;
         }
         Ok(())
     }
@@ -259,22 +288,43 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         let holds = list::<Hold>(store, Filter::Open)?;
         Ok(!lots.iter().any(|l| matches!(l.record.state, LotState::Paying { .. }))
             && !holds.iter().any(|h| matches!(h.record.state, HoldState::Claiming { .. }))
-            && list::<Payout>(store, Filter::Open)?.is_empty())
+            && list::<Payout>(store, Filter::Open)?.is_empty()
+            && list::<Remittance>(store, Filter::Open)?.iter().all(|r| r.record.holds() == Msat::ZERO))
     }
 
-    fn holdings(&self, channels: &[Channel], payments: &[NodePayment]) -> Result<Holdings, TreasuryError> {
-        let sent = payments.iter().filter_map(|p| match p {
-            NodePayment::Lightning { outgoing: true, pending: true, amount, .. } => Some(*amount),
-            _ => None,
-        });
+    /// Our side of the channels, while payments of ours of `sent` together are under way.
+    fn holdings(&self, channels: &[Channel], sent: Msat) -> Result<Holdings, TreasuryError> {
         let held = list::<Hold>(self.store.as_ref(), Filter::Open)?.into_iter().filter_map(|h| {
             match h.record.state {
                 HoldState::Held { locked, .. } | HoldState::Claiming { locked, .. } => Some(locked),
                 _ => None,
             }
         });
-        let in_flight = sent.chain(held).fold(Msat::ZERO, |sum, a| sum.checked_add(a).unwrap_or(sum));
+        let in_flight = held.fold(sent, |sum, a| sum.checked_add(a).unwrap_or(sum));
         Ok(Holdings::of(channels, in_flight))
+    }
+
+    /// What closed channels took with them and has not come back, as far as the books and open channels tell. What is
+    /// locked with their peers may be on them.
+    fn owing(
+        &self,
+        known: &[ChannelRecord],
+        open: &[Channel],
+        in_flight: Msat,
+    ) -> Result<Msat, TreasuryError> {
+        let balances = self.store.balances()?;
+        let balance = |account: &Account| balances.get(account).copied().unwrap_or(0);
+        let ours = i64::try_from(self.holdings(open, in_flight)?.ours.msat()).unwrap_or(i64::MAX);
+        let gone = balance(&Account::Channels) + balance(&Account::ChannelReserves) - ours;
+        let owing = balance(&Account::Closing).saturating_add(gone.max(0));
+        let mut sum = Msat::new(u64::try_from(owing).unwrap_or(0));
+        let peers: BTreeSet<_> = known.iter().filter(|c| c.closed.is_some()).map(|c| c.peer).collect();
+        for peer in peers {
+            for lot in self.open_lots(peer)? {
+                sum = sum.checked_add(lot).unwrap_or(sum);
+            }
+        }
+        Ok(sum)
     }
 
     /// Moves what closed channels took with them out of the channels' account, sorts out reserves, and books the cost of
@@ -283,11 +333,12 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         &self,
         node_channels: &[Channel],
         closing: &[ClosedChannelFunds],
-        payments: &[NodePayment],
+        in_flight: Msat,
+        tip: u32,
     ) -> Result<(), TreasuryError> {
         let open = list::<ChannelRecord>(self.store.as_ref(), Filter::Open)?;
         let closed: Vec<_> = open.into_iter().filter(|c| c.record.closed.is_some()).collect();
-        let holdings = self.holdings(node_channels, payments)?;
+        let holdings = self.holdings(node_channels, in_flight)?;
         if !holdings.exact {
             return Ok(());
         }
@@ -318,7 +369,17 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             let of_it = |f: &&ClosedChannelFunds| f.channel_id.as_deref() == Some(&c.channel_id);
             closing.iter().filter(of_it).any(|f| !f.in_wallet)
         };
-        if !closed.is_empty() && gone <= 0 && !closed.iter().any(|c| coming(&c.record)) {
+        // A lot that is still locked may be on the channel, and then its HTLC is on the chain.
+        let mut over = gone <= 0;
+        for Versioned { record, version } in &closed {
+            let rests = !coming(record) && self.open_lots(record.peer)?.is_empty();
+            let quiet = if rests { record.quiet.or(Some(tip)) } else { None };
+            over &= quiet.is_some_and(|since| tip >= since.saturating_add(QUIET));
+            if quiet != record.quiet {
+                change.put(&ChannelRecord { quiet, ..record.clone() }, *version)?;
+            }
+        }
+        if over && !closed.is_empty() {
             let cost = balance(&Account::Closing);
             let legs = Legs::new().leg(&Account::Closing, &Account::OnChainFees, positive(cost))?.leg(
                 &Account::OnChainFees,
@@ -336,21 +397,39 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         }
     }
 
+    /// The records that the node has payments of, at height `tip`. The node may already have forgotten those that it is
+    /// about to be told to forget: `at_node` says.
+    fn kept<R: Remembered>(
+        &self,
+        tip: u32,
+        at_node: impl Fn(PaymentHash) -> bool,
+    ) -> Result<Vec<R>, TreasuryError> {
+        let kept = list::<R>(self.store.as_ref(), Filter::Kept)?.into_iter().map(|found| found.record);
+        Ok(kept
+            .filter_map(|mut r| (!r.memory().is_due(tip, REMEMBERED) || at_node(r.hash())).then_some(r))
+            .collect())
+    }
+
     /// Compares the ledger with the node, to the msat, payment by payment and place by place. Call it when nothing is on
-    /// the move; what is on the move at that moment is named as a difference.
+    /// the move; what is on the move at that moment is named as a difference. Payments that the node was told to forget
+    /// were compared for as long as it remembered them.
     ///
     /// # Errors
     /// Those of the wallet and the store.
     pub async fn reconcile(&self) -> Result<Books, TreasuryError> {
         self.book_chain().await?;
         let store = self.store.as_ref();
+        let tip = self.wallet.tip().await?;
         let channels = self.wallet.channels().await?;
         let node = self.wallet.balances().await?;
-        let payments = self.wallet.payments().await?;
-        let holdings = self.holdings(&channels, &payments)?;
+        let payments = self.wallet.lightning_payments().await?;
+        let sent = payments.iter().filter(|p| p.outgoing && p.pending).map(|p| p.amount);
+        let sent = sent.fold(Msat::ZERO, |sum, a| sum.checked_add(a).unwrap_or(sum));
+        let holdings = self.holdings(&channels, sent)?;
+        let hashes: BTreeSet<_> = payments.iter().map(|p| p.hash).collect();
+        let at_node = |hash| hashes.contains(&hash);
         let mut expected = Vec::new();
-        for lot in list::<Lot>(store, Filter::Latest(u32::MAX))? {
-            let Lot { hash, amount, state, .. } = lot.record;
+        for Lot { hash, amount, state, .. } in self.kept::<Lot>(tip, at_node)? {
             match state {
                 LotState::Paying { .. } | LotState::Locked { .. } => {
                     expected.push(Expected::pending(hash, true, amount));
@@ -359,31 +438,29 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 LotState::Offered | LotState::CameBack { .. } => {}
             }
         }
-        for payout in list::<Payout>(store, Filter::Latest(u32::MAX))? {
-            let Payout { hash, amount, state, .. } = payout.record;
+        for Payout { hash, amount, state, .. } in self.kept::<Payout>(tip, at_node)? {
             match state {
                 PayoutState::Paying => expected.push(Expected::pending(hash, true, amount)),
                 PayoutState::Paid { fee, .. } => expected.push(Expected::succeeded(hash, true, amount, fee)),
                 PayoutState::Failed { .. } => {}
             }
         }
-        for hold in list::<Hold>(store, Filter::Latest(u32::MAX))? {
-            if let Hold { hash, state: HoldState::Settled { received, .. }, .. } = hold.record {
+        for (hash, amount, fee) in self.offers_paid()? {
+            expected.push(Expected::succeeded(hash, true, amount, fee));
+        }
+        for hold in self.kept::<Hold>(tip, at_node)? {
+            if let Hold { hash, state: HoldState::Settled { received, .. }, .. } = hold {
                 expected.push(Expected::succeeded(hash, false, received, Msat::ZERO));
             }
         }
-        for request in list::<Request>(store, Filter::Latest(u32::MAX))? {
-            if let Request { hash, state: RequestState::Paid { received }, .. } = request.record {
+        for request in self.kept::<Request>(tip, at_node)? {
+            if let Request { hash, state: RequestState::Paid { received }, .. } = request {
                 expected.push(Expected::succeeded(hash, false, received, Msat::ZERO));
             }
         }
         let mut unbooked_in = Msat::ZERO;
-        for payment in &payments {
-            if let NodePayment::OnChain { txid, outgoing: false, amount, .. } = payment
-                && !store.is_booked(&format!("chain/{txid}"))?
-            {
-                unbooked_in = unbooked_in.checked_add(*amount).unwrap_or(unbooked_in);
-            }
+        for payment in self.unbooked().await?.iter().filter(|p| !p.outgoing) {
+            unbooked_in = unbooked_in.checked_add(payment.amount).unwrap_or(unbooked_in);
         }
         let balances = store.balances()?;
         let mut report =
@@ -413,3 +490,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         Ok(get::<ChannelRecord>(self.store.as_ref(), name)?.map(|c| c.record))
     }
 }
+
+#[cfg(test)]
+#[path = "books_tests.rs"]
+mod tests;

@@ -6,36 +6,16 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use watershed_protocol::Msat;
 
-use super::{ChannelRecord, Treasury, TreasuryError};
-use crate::escrow::{Lot, LotState};
+use super::{ChannelRecord, Payout, Treasury, TreasuryError};
+use crate::escrow::{Lot, LotState, MAX_LOTS, TermsError};
 use crate::store::{Change, Filter, Store, StoreError, list};
-use crate::wallet::{
-    Channel, ChannelName, HTLCS_PER_CHANNEL, MAX_DUST_EXPOSURE, NodeAddress, NodeId, OpenChannel, Wallet,
-    WalletError,
-};
+use crate::wallet::{Channel, ChannelName, Limits, NodeAddress, NodeId, OpenChannel, Wallet, WalletError};
 
 /// How often a channel that is being opened is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How long the on-chain wallet is given to see its own last transaction.
 const SEEN: Duration = Duration::from_secs(60);
-
-/// How large the channels are that we open to payees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChannelPolicy {
-    /// Smallest, in sat: a channel costs fees to open and to close, whatever its size.
-    pub min_sats: u64,
-    /// Largest, in sat: what one payee may keep from other uses.
-    pub max_sats: u64,
-    /// How long to wait for a channel to be usable.
-    pub patience: Duration,
-}
-
-impl Default for ChannelPolicy {
-    fn default() -> Self {
-        Self { min_sats: 100_000, max_sats: 10_000_000, patience: Duration::from_secs(60) }
-    }
-}
 
 /// What the usable channels with a payee have room for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,27 +26,16 @@ pub struct Capacity {
     pub free_htlcs: usize,
     /// What they can send.
     pub spendable: Msat,
+    /// The largest HTLC that one of them takes.
+    pub largest: Msat,
     /// What they still take in HTLCs of less than `dust_below`.
     pub free_dust: Msat,
     /// An HTLC of less would go to the miners of blocks if its channel were closed by force.
     pub dust_below: Msat,
 }
 
-impl ChannelPolicy {
-    /// The size of a channel that has room for `amount` beside what there is: reserves take 1 %, commitment fees and a
-    /// rise of the fee rate some more. None if the policy forbids it.
-    fn size(&self, amount: Msat) -> Result<u64, TreasuryError> {
-        let needed = (amount.msat().div_ceil(1000)).saturating_mul(5) / 4 + 20_000;
-        let sats = needed.max(self.min_sats);
-        if sats > self.max_sats {
-            return Err(TreasuryError::Policy { needed: sats, most: self.max_sats });
-        }
-        Ok(sats)
-    }
-}
-
 /// The capacity of `channels` with one peer while HTLCs of ours of the amounts `open` are pending with it. Pure.
-fn capacity_of(channels: &[Channel], open: &[Msat]) -> Capacity {
+fn capacity_of(channels: &[Channel], open: &[Msat], limits: &Limits) -> Capacity {
     let usable: Vec<_> = channels.iter().filter(|c| c.usable).collect();
     let sum = |amounts: &mut dyn Iterator<Item = Msat>| {
         amounts.fold(Msat::ZERO, |sum, m| sum.checked_add(m).unwrap_or(Msat::new(u64::MAX)))
@@ -74,48 +43,54 @@ fn capacity_of(channels: &[Channel], open: &[Msat]) -> Capacity {
     let dust_below = usable.iter().map(|c| c.dust_below()).max().unwrap_or_default();
     let dust = sum(&mut open.iter().copied().filter(|m| *m < dust_below));
     // One channel's worth: which HTLC goes where is the node's choice.
-    let most = if usable.is_empty() { Msat::ZERO } else { MAX_DUST_EXPOSURE };
+    let most = if usable.is_empty() { Msat::ZERO } else { limits.max_dust };
     Capacity {
         channels: usable.len(),
-        free_htlcs: (usable.len() * HTLCS_PER_CHANNEL).saturating_sub(open.len()),
+        free_htlcs: (usable.len() * limits.htlcs_per_channel).saturating_sub(open.len()),
         spendable: sum(&mut usable.iter().map(|c| c.next_htlc)),
+        largest: usable.iter().map(|c| c.next_htlc).max().unwrap_or_default(),
         free_dust: most.checked_sub(dust).unwrap_or_default(),
         dust_below,
     }
 }
 
 impl<W: Wallet, S: Store> Treasury<W, S> {
-    /// The amounts of our HTLCs that are pending with a peer.
-    fn open_lots(&self, peer: NodeId) -> Result<Vec<Msat>, TreasuryError> {
+    /// The amounts of our lots that are pending with a peer.
+    pub(super) fn open_lots(&self, peer: NodeId) -> Result<Vec<Msat>, TreasuryError> {
         let open = list::<Lot>(self.store.as_ref(), Filter::Open)?.into_iter().map(|l| l.record);
         let with = open.filter(|lot| lot.payee == peer && lot.state != LotState::Offered);
         Ok(with.map(|lot| lot.amount).collect())
     }
 
-    /// What the channels with a payee have room for. The node does not tell how many HTLCs a channel carries, so they are
-    /// counted here; payments to others that happen to pass this peer are not seen.
+    /// What the channels with a payee have room for. The node does not tell how many HTLCs a channel carries, so lots are
+    /// counted here, and every payout, as any of them may pass this peer.
     ///
     /// # Errors
     /// Those of the wallet and the store.
     pub async fn capacity(&self, peer: NodeId) -> Result<Capacity, TreasuryError> {
         let channels = self.wallet.channels().await?;
         let with: Vec<_> = channels.into_iter().filter(|c| c.peer == peer).collect();
-        Ok(capacity_of(&with, &self.open_lots(peer)?))
+        let payouts = list::<Payout>(self.store.as_ref(), Filter::Open)?.into_iter().map(|p| p.record.amount);
+        let open: Vec<_> = self.open_lots(peer)?.into_iter().chain(payouts).collect();
+        Ok(capacity_of(&with, &open, &self.wallet.limits()))
     }
 
     /// Takes a payee from "connected" to "can hold `amount` in `htlcs` lots": uses the channels there are, or opens one,
     /// usable at once if the payee trusts us with that. Calling it again while there is room does nothing.
     ///
     /// # Errors
-    /// [`TreasuryError::Policy`], [`TreasuryError::Timeout`]; [`crate::wallet::WalletError::Funds`] and
-    /// [`crate::wallet::WalletError::Connection`].
+    /// [`TreasuryError::Terms`] for more lots than an escrow has, [`TreasuryError::Policy`], [`TreasuryError::Timeout`];
+    /// [`WalletError::Funds`] and [`WalletError::Connection`].
     pub async fn ensure_capacity(
         &self,
         peer: &NodeAddress,
         amount: Msat,
         htlcs: usize,
-        policy: &ChannelPolicy,
     ) -> Result<Capacity, TreasuryError> {
+        let policy = self.policy;
+        if htlcs > MAX_LOTS {
+            return Err(TermsError::Count(htlcs).into());
+        }
         let fits = |c: &Capacity| c.spendable >= amount && c.free_htlcs >= htlcs;
         let mut capacity = self.capacity(peer.id).await?;
         if !fits(&capacity) && !self.wallet.is_connected(peer.id).await? {
@@ -124,8 +99,10 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         }
         while !fits(&capacity) {
             let missing = amount.checked_sub(capacity.spendable).unwrap_or_default();
-            let name = self.open_channel(peer, policy.size(missing)?).await?;
-            let channel = self.usable(&name, policy.patience).await?;
+            let sats = policy.size(missing.msat());
+            let sats = sats.map_err(|needed| TreasuryError::Policy { needed, most: policy.max_sats })?;
+            let name = self.open_channel(peer, sats).await?;
+            let channel = self.usable(&name, policy.patience()).await?;
             let before = capacity;
             capacity = self.capacity(peer.id).await?;
             // Without this a peer that takes a tenth of each channel would be given ten.
@@ -198,7 +175,20 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     /// # Errors
     /// Those of the wallet.
     pub async fn open_channel(&self, peer: &NodeAddress, sats: u64) -> Result<ChannelName, TreasuryError> {
-        let open = OpenChannel { peer: peer.clone(), sats };
+        let open = OpenChannel { peer: peer.clone(), sats, public: false };
+        self.spend_on_chain(sats, self.wallet.open_channel(open)).await
+    }
+
+    /// The same for a channel that the whole network is told of; the peer must allow it.
+    ///
+    /// # Errors
+    /// Those of the wallet.
+    pub async fn open_public_channel(
+        &self,
+        peer: &NodeAddress,
+        sats: u64,
+    ) -> Result<ChannelName, TreasuryError> {
+        let open = OpenChannel { peer: peer.clone(), sats, public: true };
         self.spend_on_chain(sats, self.wallet.open_channel(open)).await
     }
 
@@ -239,20 +229,5 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_channel_is_sized_by_need_within_the_policy() {
-        let policy = ChannelPolicy::default();
-        assert_eq!(policy.size(Msat::new(1_000_000)).unwrap(), 100_000);
-        assert_eq!(policy.size(Msat::new(1_000_000_000)).unwrap(), 1_270_000);
-        let refused = policy.size(Msat::new(100_000_000_000));
-        assert!(matches!(refused, Err(TreasuryError::Policy { needed: 125_020_000, most: 10_000_000 })));
-        assert!(policy.size(Msat::new(u64::MAX)).is_err());
     }
 }

@@ -87,6 +87,18 @@ pub enum TreasuryError {
         /// There.
         spendable: Msat,
     },
+    /// A lot that no single channel carries.
+    #[error(
+        "a lot of {lot} is on one channel, and the largest that a channel with {payee} takes now is {largest}"
+    )]
+    Largest {
+        /// To whom.
+        payee: NodeId,
+        /// Asked.
+        lot: Msat,
+        /// Possible.
+        largest: Msat,
+    },
     /// Too much in small lots.
     #[error(
         "lots of less than {below} sum to {sum}, {free} are possible: a forced close would lose them to fees. Use fewer \
@@ -142,6 +154,20 @@ pub enum TreasuryError {
         name: Name,
         /// In a word.
         state: &'static str,
+    },
+    /// Too many pledges are not paid yet.
+    #[error(
+        "{most} pledges are waiting to be paid, which is the limit; try again when some were paid or have expired"
+    )]
+    TooManyPledges {
+        /// The limit.
+        most: usize,
+    },
+    /// Too many invoices in a short time.
+    #[error("too many invoices were asked for; ask again in {seconds} s")]
+    Busy {
+        /// To wait.
+        seconds: u32,
     },
     /// A wrong kind of account.
     #[error("{0} is not an account that can be credited or charged by hand; claims are")]

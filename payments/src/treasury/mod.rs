@@ -8,35 +8,53 @@
 //! # After a crash
 //! [`Treasury::resume`] asks the node about every open record and asks it again for whatever the record calls for. The
 //! node answers repeated requests as it answered the first, so nothing is done twice.
+//!
+//! # Unknown outcomes
+//! A payment that was written down, and of which nobody knows whether the node took it, stays as it is and is asked for
+//! again at every turn (`payer`, `payments`). It is booked back only when the node proves that nothing was sent, or at a
+//! height at which nothing of it can be in flight.
 
+mod archive;
 mod books;
 mod channels;
+mod claims;
 mod error;
 mod payee;
 mod payer;
 mod payments;
 mod pledges;
+mod remit;
 mod till;
+mod withdrawals;
 
-use std::collections::BTreeSet;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use watershed_protocol::PaymentHash;
 
 use crate::escrow::{Hold, Lot};
 use crate::store::{Change, Filter, Record, Store, StoreError, Versioned, get, list};
-use crate::wallet::{Event, Wallet};
+use crate::wallet::{ChannelPolicy, Event, Outgoing, Wallet};
 
+pub use archive::REMEMBERED;
 pub use books::{Books, ChannelRecord};
-pub use channels::{Capacity, ChannelPolicy};
+pub use channels::Capacity;
+pub use claims::Claim;
 pub use error::TreasuryError;
 pub use payee::HoldStatus;
 pub use payer::{LotStatus, Offer};
 pub use payments::{Payout, PayoutState, Request, RequestState};
 pub use pledges::{Campaign, CampaignState, CampaignStatus, PledgeStatus};
+pub use remit::{RemitState, Remittance};
 pub use till::Till;
+pub use withdrawals::{Withdrawal, WithdrawalState};
 
 /// Time since 1970, as the caller tells it.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -47,13 +65,13 @@ pub type Notices = Arc<dyn Fn(String) + Send + Sync>;
 /// How often the chain is looked at.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How often the on-chain wallet is looked at when no block comes.
+/// How often open records and the on-chain wallet are looked at when no block comes.
 const BOOKING: Duration = Duration::from_secs(10);
 
 /// How often peers that are away are tried; LDK Node by itself does so once a minute.
 const RECONNECT: Duration = Duration::from_secs(2);
 
-/// When the on-chain wallet was last looked at.
+/// When they were last looked at.
 #[derive(Default)]
 struct Looked {
     tip: u32,
@@ -63,6 +81,15 @@ struct Looked {
 /// How often a step is tried again when another step came between.
 const ATTEMPTS: u32 = 8;
 
+/// Payments that are between two steps.
+#[derive(Default)]
+struct Moving {
+    // Between a payment's being written down and the node's taking it, the node's record is that of an earlier attempt.
+    sending: BTreeSet<PaymentHash>,
+    // Written down, and nobody knows whether the node took it: asked for again at every turn.
+    unknown: BTreeSet<PaymentHash>,
+}
+
 /// A wallet with books. Clones are the same treasury.
 pub struct Treasury<W, S> {
     wallet: Arc<W>,
@@ -70,11 +97,17 @@ pub struct Treasury<W, S> {
     clock: Clock,
     notices: Notices,
     changes: Arc<watch::Sender<u64>>,
-    // Between a payment's being written down and the node's taking it, the node's record is that of an earlier attempt.
-    sending: Arc<Mutex<BTreeSet<PaymentHash>>>,
+    policy: ChannelPolicy,
+    moving: Arc<Mutex<Moving>>,
+    // Payments are sent by many at once, and forgotten by one alone: the node must not forget what is being sent.
+    payments: Arc<RwLock<()>>,
+    // Transactions that are in the books: the node shows all that it ever made.
+    booked: Arc<Mutex<HashSet<String>>>,
     // LDK Node builds every transaction from what its wallet has seen, and sees its own only at the next look at the
     // mempool: two in a row would spend the same coin. One at a time, and what the wallet must be down to before the next.
     spending: Arc<tokio::sync::Mutex<Option<u64>>>,
+    // Held while a remittance is begun: two at once would each see the whole account.
+    remitting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<W, S> Clone for Treasury<W, S> {
@@ -85,8 +118,12 @@ impl<W, S> Clone for Treasury<W, S> {
             clock: Arc::clone(&self.clock),
             notices: Arc::clone(&self.notices),
             changes: Arc::clone(&self.changes),
-            sending: Arc::clone(&self.sending),
+            policy: self.policy,
+            moving: Arc::clone(&self.moving),
+            payments: Arc::clone(&self.payments),
+            booked: Arc::clone(&self.booked),
             spending: Arc::clone(&self.spending),
+            remitting: Arc::clone(&self.remitting),
         }
     }
 }
@@ -95,7 +132,25 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     /// Joins a running wallet and its store. Call [`Treasury::resume`], then [`Treasury::run`].
     pub fn new(wallet: Arc<W>, store: Arc<S>, clock: Clock, notices: Notices) -> Self {
         let changes = Arc::new(watch::Sender::new(0));
-        Self { wallet, store, clock, notices, changes, sending: Arc::default(), spending: Arc::default() }
+        Self {
+            wallet,
+            store,
+            clock,
+            notices,
+            changes,
+            policy: ChannelPolicy::default(),
+            moving: Arc::default(),
+            payments: Arc::default(),
+            booked: Arc::default(),
+            spending: Arc::default(),
+            remitting: Arc::default(),
+        }
+    }
+
+    /// The same with other sizes of channels that it opens.
+    #[must_use]
+    pub fn with_channels(self, policy: ChannelPolicy) -> Self {
+        Self { policy, ..self }
     }
 
     /// The wallet.
@@ -121,8 +176,12 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         (self.notices)(text.into());
     }
 
-    fn sending(&self) -> MutexGuard<'_, BTreeSet<PaymentHash>> {
-        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    fn moving(&self) -> MutexGuard<'_, Moving> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_sending(&self, hash: PaymentHash) -> bool {
+        self.moving().sending.contains(&hash)
     }
 
     fn commit(&self, change: &Change) -> Result<(), TreasuryError> {
@@ -163,6 +222,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         for payout in list::<Payout>(self.store.as_ref(), Filter::Open)? {
             self.resume_payout(&payout.record).await?;
         }
+        self.resume_offers().await?;
         for hold in list::<Hold>(self.store.as_ref(), Filter::Open)? {
             self.resume_hold(&hold.record).await?;
         }
@@ -219,10 +279,19 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         match event {
             Event::Claimable { hash, amount, deadline } => self.on_claimable(*hash, *amount, *deadline).await,
             Event::Received { hash, amount } => self.on_received(*hash, *amount).await,
-            // The event is a hint: it may be an old one of an earlier attempt. The node's record says what is so.
-            Event::Sent { hash, .. } | Event::Failed { hash, .. } => {
-                self.observe_lot(*hash).await?;
-                self.observe_payout(*hash).await
+            // A preimage is proof, even if the node has lost its record of the payment.
+            Event::Sent { hash, preimage, fee } => {
+                let paid = Some(Outgoing::Succeeded { preimage: *preimage, fee: *fee });
+                self.observe_lot(*hash, paid).await?;
+                self.observe_payout(*hash, paid).await?;
+                self.observe_offers().await?;
+                self.adopt_sent(*hash, *preimage, *fee)
+            }
+            // This is a hint: it may be an old one of an earlier attempt. The node's record says what is so.
+            Event::Failed { hash, .. } => {
+                self.observe_lot(*hash, Some(Outgoing::Failed)).await?;
+                self.observe_payout(*hash, Some(Outgoing::Failed)).await?;
+                self.observe_offers().await
             }
             Event::ChannelClosed { channel, reason, cooperative, .. } => {
                 if !cooperative {
@@ -243,21 +312,40 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     /// What the height of the chain and the time lead to. Safe to repeat.
     async fn turn(&self, looked: &mut Looked) -> Result<(), TreasuryError> {
         let (tip, now) = (self.wallet.tip().await?, self.now());
+        self.ask_again(tip).await?;
+        let block = looked.tip != tip;
+        if !block && now.saturating_sub(looked.at) < BOOKING {
+            return Ok(());
+        }
         for hold in list::<Hold>(self.store.as_ref(), Filter::Open)? {
             self.on_tip(&hold.record, tip).await?;
         }
         for campaign in list::<Campaign>(self.store.as_ref(), Filter::Open)? {
             self.advance_campaign(&campaign.record.name).await?;
         }
-        // The node lists all payments it ever made: not every second.
-        if looked.tip != tip {
+        // An offer that fails before there is an invoice has no event with a hash.
+        self.observe_offers().await?;
+        if block {
             for lot in list::<Lot>(self.store.as_ref(), Filter::Open)? {
                 self.expire_lot(&lot.record, tip).await?;
             }
+            for payout in list::<Payout>(self.store.as_ref(), Filter::Open)? {
+                self.expire_payout(&payout.record, tip).await?;
+            }
+            self.forget_ended(tip).await?;
         }
-        if looked.tip != tip || now.saturating_sub(looked.at) >= BOOKING {
-            self.book_chain().await?;
-            *looked = Looked { tip, at: now };
+        self.book_chain().await?;
+        *looked = Looked { tip, at: now };
+        Ok(())
+    }
+
+    /// Asks the node again for payments of which nobody knows whether it took them.
+    async fn ask_again(&self, tip: u32) -> Result<(), TreasuryError> {
+        let unknown: Vec<_> = self.moving().unknown.iter().copied().collect();
+        for hash in unknown {
+            if self.ask_lot_again(hash, tip).await? && self.ask_payout_again(hash, tip).await? {
+                self.moving().unknown.remove(&hash);
+            }
         }
         Ok(())
     }

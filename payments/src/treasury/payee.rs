@@ -7,8 +7,7 @@ use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt, Subject
 
 use super::{Treasury, TreasuryError};
 use crate::escrow::{Hold, HoldEffect, HoldError, HoldEvent, HoldState, Purpose, Terms};
-use crate::store::{Change, Filter, Store, StoreError, Versioned, get, list};
-use crate::wallet::ldk::final_cltv_for;
+use crate::store::{Change, Filter, NodeMemory, Store, StoreError, Versioned, get, list};
 use crate::wallet::{HoldRequest, Incoming, Invoice, Wallet};
 
 /// How long the invoices of an escrow can be paid.
@@ -69,7 +68,8 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 .await?;
             let purpose = Purpose::Lot { subject: terms.subject };
             let (hash, amount, window) = (lot.hash, lot.amount, terms.window);
-            change.put(&Hold { hash, purpose, amount, window, invoice, state: HoldState::Invoiced }, 0)?;
+            let (state, memory) = (HoldState::Invoiced, NodeMemory::Needed);
+            change.put(&Hold { hash, purpose, amount, window, invoice, state, memory }, 0)?;
         }
         match self.commit(&change) {
             // Somebody accepted the same terms meanwhile.
@@ -89,7 +89,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         expiry: Duration,
         description: String,
     ) -> Result<Invoice, TreasuryError> {
-        let final_cltv = final_cltv_for(window)?;
+        let final_cltv = self.wallet.limits().final_cltv_for(window)?;
         Ok(self.wallet.hold_invoice(HoldRequest { hash, amount, description, expiry, final_cltv }).await?)
     }
 
@@ -209,18 +209,23 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             }
             other => other?,
         }
-        if let Some(Hold { purpose: Purpose::Pledge { campaign, .. }, .. }) =
-            get::<Hold>(self.store.as_ref(), &hash.to_string())?.map(|h| h.record)
-        {
-            self.advance_campaign(&campaign).await?;
+        self.advance_campaign_of(hash).await
+    }
+
+    async fn advance_campaign_of(&self, pledge: PaymentHash) -> Result<(), TreasuryError> {
+        match get::<Hold>(self.store.as_ref(), &pledge.to_string())?.map(|h| h.record.purpose) {
+            Some(Purpose::Pledge { campaign, .. }) => self.advance_campaign(&campaign).await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     pub(super) async fn on_received(&self, hash: PaymentHash, amount: Msat) -> Result<(), TreasuryError> {
         match self.step_hold(hash, &HoldEvent::Received { amount }).await {
             Err(TreasuryError::NoPayment(_)) => self.on_request_paid(hash, amount),
-            other => other,
+            other => {
+                other?;
+                self.advance_campaign_of(hash).await
+            }
         }
     }
 

@@ -7,8 +7,9 @@ use watershed_protocol::{Msat, PaymentHash, Subject};
 use super::{ATTEMPTS, Treasury, TreasuryError};
 use crate::escrow::{CameBack, Lot, LotState, Terms};
 use crate::ledger::Account;
-use crate::store::{Change, Filter, Store, StoreError, Versioned, get, list};
-use crate::wallet::{Invoice, NodeId, Outgoing, PayLimits, Wallet, WalletError};
+use crate::store::{Change, Filter, NodeMemory, Store, StoreError, Versioned, get, list};
+use crate::treasury::Payout;
+use crate::wallet::{Invoice, InvoiceError, NodeId, Outgoing, PayLimits, Wallet, WalletError};
 
 /// An escrow that we want to pay.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,10 +47,12 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     /// Writes down an escrow that is to be paid. Offering it again changes nothing.
     ///
     /// # Errors
-    /// [`TreasuryError::Terms`], [`TreasuryError::OtherTerms`], [`TreasuryError::HashUsed`].
+    /// [`TreasuryError::Terms`], [`TreasuryError::OtherTerms`], [`TreasuryError::HashUsed`]; a window that the network
+    /// forbids.
     pub fn offer(&self, offer: &Offer) -> Result<(), TreasuryError> {
         let Offer { terms, payee, budget, earner } = offer;
         terms.check()?;
+        self.wallet.limits().final_cltv_for(terms.window)?;
         for account in [budget, earner] {
             if account.is_place() || matches!(account, Account::RoutingFees | Account::OnChainFees) {
                 return Err(TreasuryError::NotAClaim(account.clone()));
@@ -65,16 +68,26 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             earner: earner.clone(),
             attempt: 0,
             state: LotState::Offered,
+            memory: NodeMemory::Needed,
         });
         let lots: Vec<_> = lots.collect();
         let known = self.lots(terms.subject)?;
         if !known.is_empty() {
-            let offered = |lot: &Lot| Lot { attempt: 0, state: LotState::Offered, ..lot.clone() };
+            let offered = |lot: &Lot| Lot {
+                attempt: 0,
+                state: LotState::Offered,
+                memory: NodeMemory::Needed,
+                ..lot.clone()
+            };
             let same = known.iter().map(|l| offered(&l.record)).eq(lots.iter().cloned());
             return if same { Ok(()) } else { Err(TreasuryError::OtherTerms(terms.subject)) };
         }
         let mut change = Change::new();
         for lot in &lots {
+            // The node pays a hash once: a second record of it would book that payment twice.
+            if get::<Payout>(self.store.as_ref(), &lot.hash.to_string())?.is_some() {
+                return Err(TreasuryError::HashUsed(lot.hash));
+            }
             change.put(lot, 0)?;
         }
         match self.commit(&change) {
@@ -100,8 +113,8 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         let open = list::<Lot>(self.store.as_ref(), Filter::Open)?.into_iter().map(|l| l.record);
         let locked = open.filter(|lot| lot.budget == *account && lot.state != LotState::Offered);
         let locked = locked.fold(Msat::ZERO, |sum, lot| sum.checked_add(lot.amount).unwrap_or(sum));
-        let paying = self.paying_out(account)?;
-        Ok(claim.checked_sub(locked).and_then(|left| left.checked_sub(paying)).unwrap_or_default())
+        let leaving = self.paying_out(account)?.checked_add(self.withdrawing(account)?).unwrap_or(claim);
+        Ok(claim.checked_sub(locked).and_then(|left| left.checked_sub(leaving)).unwrap_or_default())
     }
 
     /// Locks the lots of an escrow: checks every invoice, the budget and the channels, writes it down, then sends all at
@@ -121,17 +134,22 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         let by_hash: BTreeMap<_, _> = invoices.iter().map(|i| (i.hash(), i)).collect();
         let waiting = |lot: &Lot| matches!(lot.state, LotState::Offered | LotState::CameBack { .. });
         let (tip, now) = (self.wallet.tip().await?, self.now());
+        let (network, limits) = (self.wallet.network(), self.wallet.limits());
         let (mut change, mut sending, mut needed) = (Change::new(), Vec::new(), Msat::ZERO);
         let open = lots.iter().filter(|l| waiting(&l.record)).count();
         for Versioned { record, version } in lots.iter().filter(|l| waiting(&l.record)) {
             let Some(invoice) = by_hash.get(&record.hash) else {
-                return Err(TreasuryError::InvoiceCount { invoices: invoices.len(), lots: open });
+                let strange = by_hash.keys().find(|hash| lots.iter().all(|l| l.record.hash != **hash));
+                return Err(match strange {
+                    Some(found) => InvoiceError::Hash { found: *found, wanted: record.hash }.into(),
+                    None => TreasuryError::InvoiceCount { invoices: invoices.len(), lots: open },
+                });
             };
-            let step = record.pay((*invoice).clone(), self.wallet.network(), tip, now)?;
+            let step = record.pay((*invoice).clone(), (network, &limits), tip, now)?;
             needed = needed.checked_add(record.amount).unwrap_or(Msat::new(u64::MAX));
             change.put(&step.next, *version)?;
             change.book(step.entry);
-            sending.push((*invoice).clone());
+            sending.push(((*invoice).clone(), record.attempt > 0));
         }
         if sending.is_empty() {
             return self.escrow(subject);
@@ -142,6 +160,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 return Err(TreasuryError::Budget { account: budget, available, needed });
             }
         }
+        let amounts: Vec<_> = sending.iter().map(|(invoice, _)| invoice.amount()).collect();
         let capacity = self.capacity(payee).await?;
         if capacity.free_htlcs < sending.len() {
             return Err(TreasuryError::Slots { payee, needed: sending.len(), free: capacity.free_htlcs });
@@ -149,8 +168,11 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         if capacity.spendable < needed {
             return Err(TreasuryError::Spendable { payee, needed, spendable: capacity.spendable });
         }
-        let dust = sending.iter().map(Invoice::amount).filter(|amount| *amount < capacity.dust_below);
-        let dust = dust.fold(Msat::ZERO, |sum, amount| sum.checked_add(amount).unwrap_or(sum));
+        if let Some(lot) = amounts.iter().copied().find(|amount| *amount > capacity.largest) {
+            return Err(TreasuryError::Largest { payee, lot, largest: capacity.largest });
+        }
+        let dust = amounts.iter().filter(|amount| **amount < capacity.dust_below);
+        let dust = dust.fold(Msat::ZERO, |sum, amount| sum.checked_add(*amount).unwrap_or(sum));
         if dust > capacity.free_dust {
             return Err(TreasuryError::Dust {
                 below: capacity.dust_below,
@@ -158,27 +180,33 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 free: capacity.free_dust,
             });
         }
-        let hashes: Vec<_> = sending.iter().map(Invoice::hash).collect();
-        self.sending().extend(hashes.iter().copied());
+        let hashes: Vec<_> = sending.iter().map(|(invoice, _)| invoice.hash()).collect();
+        let _sending = self.payments.read().await;
+        self.moving().sending.extend(hashes.iter().copied());
         let sent = match self.commit(&change) {
             Ok(()) => self.send_all(sending).await,
             Err(e) => Err(e),
         };
-        self.sending().retain(|hash| !hashes.contains(hash));
+        self.moving().sending.retain(|hash| !hashes.contains(hash));
         sent?;
         self.escrow(subject)
     }
 
     /// Sends one after the other: the node chooses the channel when it is asked, so it must have seen the one before. The
-    /// HTLCs share commitments all the same.
-    async fn send_all(&self, invoices: Vec<Invoice>) -> Result<(), TreasuryError> {
-        for invoice in invoices {
-            // Room for the window and no detour: escrows go over channels with the payee itself.
-            let max_cltv = u32::try_from(invoice.final_cltv()).unwrap_or(u32::MAX).saturating_add(1);
-            match self.wallet.pay(&invoice, PayLimits { max_fee: Msat::ZERO, max_cltv }).await {
+    /// HTLCs share commitments all the same. With each goes whether it was sent before and came back.
+    async fn send_all(&self, lots: Vec<(Invoice, bool)>) -> Result<(), TreasuryError> {
+        for (invoice, again) in lots {
+            let hash = invoice.hash();
+            // Then whatever the node says of it from now on is said of this attempt.
+            let sent = if again && !self.wallet.forget(vec![hash]).await.is_ok_and(|gone| !gone.is_empty()) {
+                Err(WalletError::NotSent("the node has not done with it yet"))
+            } else {
+                self.wallet.pay(&invoice, escrow_limits(&invoice)).await
+            };
+            match sent {
                 Ok(()) | Err(WalletError::AlreadyPaying) => {}
-                Err(e) => {
-                    self.step::<Lot, ()>(&invoice.hash().to_string(), |found, change| {
+                Err(e @ WalletError::NotSent(_)) => {
+                    self.step::<Lot, ()>(&hash.to_string(), |found, change| {
                         if let Some(step) = found.record.not_sent(e.to_string())? {
                             change.put(&step.next, found.version)?;
                             change.book(step.entry);
@@ -186,9 +214,53 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                         Ok(())
                     })?;
                 }
+                Err(e) => {
+                    self.notice(format!(
+                        "nobody knows whether the lot {hash} was sent, so it is asked for again: {e}"
+                    ));
+                    self.moving().unknown.insert(hash);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Asks the node again for a lot of which nobody knows whether it was sent. Whether no more asking is needed.
+    pub(super) async fn ask_lot_again(&self, hash: PaymentHash, tip: u32) -> Result<bool, TreasuryError> {
+        let Some(found) = get::<Lot>(self.store.as_ref(), &hash.to_string())? else { return Ok(true) };
+        let Lot { payee, amount, state: LotState::Paying { invoice, .. }, .. } = found.record else {
+            return Ok(true);
+        };
+        if self.wallet.outgoing(hash).await?.is_some() {
+            self.observe_lot(hash, None).await?;
+            return Ok(true);
+        }
+        // LDK looks for a route before it looks whether it is paying already, so a refusal says nothing of the first time:
+        // it is asked when it must find one. What cannot be asked for any more ends with `expire_lot`.
+        if self.now() >= invoice.expires_at() {
+            return Ok(true);
+        }
+        let channels = self.wallet.channels().await?;
+        if !channels.iter().any(|c| c.peer == payee && c.usable && c.next_htlc >= amount) {
+            return Ok(false);
+        }
+        let _sending = self.payments.read().await;
+        let limits = self.wallet.limits();
+        self.step::<Lot, ()>(&hash.to_string(), |found, change| {
+            if let Some(step) = found.record.ask_again(tip, &limits) {
+                change.put(&step.next, found.version)?;
+            }
+            Ok(())
+        })?;
+        match self.wallet.pay(&invoice, escrow_limits(&invoice)).await {
+            Ok(()) | Err(WalletError::AlreadyPaying) => Ok(true),
+            // LDK Node has noted this refusal as a failure of the payment.
+            Err(WalletError::NotSent(_)) => {
+                self.wallet.forget(vec![hash]).await?;
+                Ok(false)
+            }
+            Err(_) => Ok(false),
+        }
     }
 
     /// Takes the payee's word that lots are locked, as far as our own node bears it out.
@@ -258,20 +330,34 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         self.escrow(subject)
     }
 
-    /// Looks at what became of a lot.
-    pub(super) async fn observe_lot(&self, hash: PaymentHash) -> Result<(), TreasuryError> {
-        if get::<Lot>(self.store.as_ref(), &hash.to_string())?.is_none() {
-            return Ok(());
-        }
-        let Some(node) = self.wallet.outgoing(hash).await? else { return Ok(()) };
-        if node == Outgoing::Failed && self.sending().contains(&hash) {
+    /// Looks at what became of a lot. `told` is what an event said: it counts if it proves itself, or if the node has lost
+    /// its record and there was one attempt only.
+    pub(super) async fn observe_lot(
+        &self,
+        hash: PaymentHash,
+        told: Option<Outgoing>,
+    ) -> Result<(), TreasuryError> {
+        let Some(found) = get::<Lot>(self.store.as_ref(), &hash.to_string())? else { return Ok(()) };
+        let node = match (self.wallet.outgoing(hash).await?, told) {
+            (_, Some(paid @ Outgoing::Succeeded { .. })) => paid,
+            (Some(known), _) => known,
+            (None, Some(told)) if found.record.attempt == 1 => told,
+            (None, _) => return Ok(()),
+        };
+        if node == Outgoing::Failed && self.is_sending(hash) {
             return Ok(());
         }
         let tip = self.wallet.tip().await?;
         self.step::<Lot, ()>(&hash.to_string(), |found, change| {
             if let Some(step) = found.record.observe(node, tip)? {
-                if let LotState::CameBack { how: how @ CameBack::TimedOut { .. } } = &step.next.state {
-                    self.notice(format!("the lot {hash} came back: {how}"));
+                match (&found.record.state, &step.next.state) {
+                    (_, LotState::CameBack { how: how @ CameBack::TimedOut { .. } }) => {
+                        self.notice(format!("the lot {hash} came back: {how}"));
+                    }
+                    (LotState::CameBack { .. }, _) => {
+                        self.notice(format!("the lot {hash} was thought to be back, and was paid"));
+                    }
+                    _ => {}
                 }
                 change.put(&step.next, found.version)?;
                 change.book(step.entry);
@@ -283,18 +369,19 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
 
     /// Gives up on a lot that the node has lost.
     pub(super) async fn expire_lot(&self, lot: &Lot, tip: u32) -> Result<(), TreasuryError> {
-        if lot.expired(tip)?.is_none()
-            || self.wallet.outgoing(lot.hash).await? != Some(Outgoing::Pending)
-            || !self.wallet.forget(lot.hash).await?
-        {
+        let (hash, limits) = (lot.hash, self.wallet.limits());
+        if lot.expired(tip, &limits)?.is_none() {
             return Ok(());
         }
-        self.step::<Lot, ()>(&lot.hash.to_string(), |found, change| {
-            if let Some(step) = found.record.expired(tip)? {
-                self.notice(format!(
-                    "the lot {} was never sent: the node lost it when it was killed",
-                    lot.hash
-                ));
+        if let Some(Outgoing::Succeeded { .. } | Outgoing::Failed) = self.wallet.outgoing(hash).await? {
+            return self.observe_lot(hash, None).await;
+        }
+        if self.wallet.forget(vec![hash]).await?.is_empty() {
+            return Ok(());
+        }
+        self.step::<Lot, ()>(&hash.to_string(), |found, change| {
+            if let Some(step) = found.record.expired(tip, &limits)? {
+                self.notice(format!("the lot {hash} was never sent: the node lost it when it was killed"));
                 change.put(&step.next, found.version)?;
                 change.book(step.entry);
             }
@@ -303,16 +390,21 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         Ok(())
     }
 
-    /// After a crash: a lot that was being paid is sent if the node never heard of it.
+    /// After a crash: a lot that was being paid is asked for again if the node never heard of it.
     pub(super) async fn resume_lot(&self, lot: &Lot) -> Result<(), TreasuryError> {
         match (&lot.state, self.wallet.outgoing(lot.hash).await?) {
-            (LotState::Paying { invoice, .. }, None) => self.send_all(vec![invoice.clone()]).await,
-            // A failure of an earlier attempt says nothing of this one, which was perhaps never sent.
-            (LotState::Paying { invoice, .. }, Some(Outgoing::Failed)) if lot.attempt > 1 => {
-                self.send_all(vec![invoice.clone()]).await
+            (LotState::Paying { .. }, None) => {
+                self.moving().unknown.insert(lot.hash);
+                Ok(())
             }
-            (_, Some(_)) => self.observe_lot(lot.hash).await,
+            (_, Some(_)) => self.observe_lot(lot.hash, None).await,
             (_, None) => Ok(()),
         }
     }
+}
+
+/// Room for the window and no detour: escrows go over channels with the payee itself.
+fn escrow_limits(invoice: &Invoice) -> PayLimits {
+    let max_cltv = u32::try_from(invoice.final_cltv()).unwrap_or(u32::MAX).saturating_add(1);
+    PayLimits { max_fee: Msat::ZERO, max_cltv }
 }

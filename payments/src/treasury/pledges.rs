@@ -8,11 +8,17 @@ use watershed_protocol::{Msat, Preimage};
 use super::{HoldStatus, Treasury, TreasuryError};
 use crate::escrow::{Hold, HoldError, HoldEvent, HoldState, Purpose};
 use crate::ledger::Name;
-use crate::store::{Change, Record, Store, StoreError, get};
-use crate::wallet::Wallet;
+use crate::store::{Change, Filter, NodeMemory, Record, Store, StoreError, get, list};
+use crate::wallet::{Wallet, WalletError};
 
 /// How long a pledge's invoice can be paid.
 const INVOICE_EXPIRY: Duration = Duration::from_secs(3600);
+
+/// Most pledges of one campaign that are not paid yet: each costs nothing to ask for, an hour of room here and at the node.
+const UNPAID: usize = 100;
+
+/// The same for all campaigns.
+const UNPAID_IN_ALL: usize = 1000;
 
 /// Whether a campaign still takes pledges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +122,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         window: u32,
         ends: Option<u64>,
     ) -> Result<CampaignStatus, TreasuryError> {
-        crate::wallet::ldk::final_cltv_for(window)?;
+        self.wallet.limits().final_cltv_for(window)?;
         let campaign = Campaign {
             name: name.clone(),
             goal,
@@ -160,10 +166,25 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         Ok(self.holds(&format!("campaign/{name}"))?.into_iter().map(|h| h.record).collect())
     }
 
+    /// [`Treasury::pledge`] with a secret of this machine's.
+    ///
+    /// # Errors
+    /// As [`Treasury::pledge`].
+    pub async fn pledge_with_random_secret(
+        &self,
+        name: &Name,
+        sponsor: Name,
+        amount: Msat,
+    ) -> Result<HoldStatus, TreasuryError> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|e| WalletError::Task(format!("no random bytes: {e}")))?;
+        self.pledge(name, sponsor, amount, secret).await
+    }
+
     /// A hold invoice for a pledge; any Lightning wallet can pay it. `secret` is 32 random bytes.
     ///
     /// # Errors
-    /// [`TreasuryError::NoCampaign`], [`TreasuryError::CampaignOver`].
+    /// [`TreasuryError::NoCampaign`], [`TreasuryError::CampaignOver`], [`TreasuryError::TooManyPledges`].
     pub async fn pledge(
         &self,
         name: &Name,
@@ -181,12 +202,25 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 return Err(TreasuryError::CampaignOver { name: name.clone(), state: "cancelled" });
             }
         }
+        let open = list::<Hold>(self.store.as_ref(), Filter::Open)?;
+        let unpaid = open.iter().map(|h| &h.record).filter(|h| h.state == HoldState::Invoiced);
+        let of = unpaid.filter_map(|h| match &h.purpose {
+            Purpose::Pledge { campaign, .. } => Some(campaign),
+            Purpose::Lot { .. } => None,
+        });
+        let (of_this, of_all) = of.fold((0, 0), |(this, all), c| (this + usize::from(c == name), all + 1));
+        for (found, most) in [(of_this, UNPAID), (of_all, UNPAID_IN_ALL)] {
+            if found >= most {
+                return Err(TreasuryError::TooManyPledges { most });
+            }
+        }
         let preimage = Preimage::from_bytes(secret);
         let (hash, window) = (preimage.hash(), campaign.window);
         let description = format!("pledge for {name}: taken if {} are raised, else returned", campaign.goal);
         let invoice = self.hold_invoice(hash, amount, window, INVOICE_EXPIRY, description).await?;
         let purpose = Purpose::Pledge { campaign: name.clone(), sponsor, preimage };
-        let hold = Hold { hash, purpose, amount, window, invoice, state: HoldState::Invoiced };
+        let (state, memory) = (HoldState::Invoiced, NodeMemory::Needed);
+        let hold = Hold { hash, purpose, amount, window, invoice, state, memory };
         let mut change = Change::new();
         change.put(&hold, 0)?;
         self.commit(&change)?;

@@ -5,15 +5,6 @@ use watershed_protocol::Msat;
 
 use super::{ChannelName, NodeId};
 
-/// HTLCs that a channel carries in one direction at a time. LDK's value of `max_accepted_htlcs` (BOLT 2); LDK Node has no
-/// setting for it, and the protocol's own limit is 483.
-pub const HTLCS_PER_CHANNEL: usize = 50;
-
-/// Most that a channel may hold in HTLCs below the dust limit. They have no output of their own: if the channel is closed
-/// by force they go to the miners of blocks. LDK's default, 10,000 times the fee rate, is 2,530 sat at the lowest fee, too
-/// little for the small tiers of one escrow.
-pub const MAX_DUST_EXPOSURE: Msat = Msat::new(50_000_000);
-
 /// Two anchor outputs of 330 sat each, paid by whoever opened the channel (BOLT 3, `option_anchors`).
 const ANCHORS: u64 = 660_000;
 

@@ -7,22 +7,33 @@
 //! it is written down. Events are hints: the truth about a payment is [`Wallet::outgoing`] and [`Wallet::incoming`].
 
 mod balance;
+mod destination;
 mod error;
 mod invoice;
 pub mod ldk;
+mod lightning_address;
+mod limits;
+mod offer;
+mod policy;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt};
 
-pub use balance::{Balances, Channel, ClosedChannelFunds, HTLCS_PER_CHANNEL, Holdings, MAX_DUST_EXPOSURE};
+pub use balance::{Balances, Channel, ClosedChannelFunds, Holdings};
+pub use destination::{Destination, DestinationError};
 pub use error::WalletError;
 pub use invoice::{Expected, Invoice, InvoiceError};
 pub use ldk_node::bitcoin::Network;
 /// A Lightning node, by its compressed public key.
 pub use ldk_node::bitcoin::secp256k1::PublicKey as NodeId;
+pub use lightning_address::{AddressClient, AddressError, LightningAddress};
+pub use limits::Limits;
+pub use offer::{Offer, OfferError};
+pub use policy::ChannelPolicy;
 
 /// A node and where it listens: `<66 hex digits>@host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,6 +115,15 @@ pub enum Outgoing {
     Failed,
 }
 
+/// A payment to an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfferPayment {
+    /// Of the payee's invoice; the node tells it when the payment has succeeded.
+    pub hash: Option<PaymentHash>,
+    /// How it stands.
+    pub outcome: Outgoing,
+}
+
 /// How a payment to us stands with the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming {
@@ -115,38 +135,40 @@ pub enum Incoming {
     Failed,
 }
 
-/// A payment that the node knows of, for `reconcile`.
+/// A payment over Lightning that the node remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodePayment {
-    /// Over Lightning.
-    Lightning {
-        /// Which.
-        hash: PaymentHash,
-        /// Whether we pay.
-        outgoing: bool,
-        /// Its amount, without fee.
-        amount: Msat,
-        /// Kept by forwarding nodes, for payments of ours that succeeded.
-        fee: Msat,
-        /// Whether the outcome is open.
-        pending: bool,
-        /// Whether it succeeded.
-        succeeded: bool,
-    },
-    /// On chain.
-    OnChain {
-        /// Hex, as explorers show it.
-        txid: String,
-        /// Whether we pay.
-        outgoing: bool,
-        /// Its amount, without fee.
-        amount: Msat,
-        /// Paid by us.
-        fee: Msat,
-        /// Whether it is in a block.
-        confirmed: bool,
-    },
+pub struct LightningPayment {
+    /// Which.
+    pub hash: PaymentHash,
+    /// Whether we pay.
+    pub outgoing: bool,
+    /// Its amount, without fee.
+    pub amount: Msat,
+    /// Kept by forwarding nodes, for payments of ours that succeeded.
+    pub fee: Msat,
+    /// Whether the outcome is open.
+    pub pending: bool,
+    /// Whether it succeeded.
+    pub succeeded: bool,
 }
+
+/// A payment on chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainPayment {
+    /// Hex, as explorers show it.
+    pub txid: String,
+    /// Whether we pay.
+    pub outgoing: bool,
+    /// Its amount, without fee.
+    pub amount: Msat,
+    /// Paid by us.
+    pub fee: Msat,
+    /// Whether it is in a block.
+    pub confirmed: bool,
+}
+
+/// Says of an on-chain transaction whether it is known already, so that the node need not show it.
+pub type Known = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What happened at the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,6 +246,8 @@ pub struct OpenChannel {
     pub peer: NodeAddress,
     /// Its size, in sat, all ours.
     pub sats: u64,
+    /// Whether the whole network is told of it, so that others can pay through it and both nodes are known.
+    pub public: bool,
 }
 
 /// What to withdraw to a chain address.
@@ -242,6 +266,9 @@ pub trait Wallet: Send + Sync + 'static {
 
     /// Which chain.
     fn network(&self) -> Network;
+
+    /// What the node and the network allow.
+    fn limits(&self) -> Limits;
 
     /// Signs with the key that also signs invoices.
     ///
@@ -262,12 +289,29 @@ pub trait Wallet: Send + Sync + 'static {
         expiry: Duration,
     ) -> impl Future<Output = Result<Invoice, WalletError>> + Send;
 
-    /// Starts to pay. An error means that nothing was sent, except [`WalletError::AlreadyPaying`].
+    /// Starts to pay. [`WalletError::NotSent`] says that this call sent nothing (an earlier one may have), and
+    /// [`WalletError::AlreadyPaying`] that an earlier one did; after any other error the outcome is unknown.
     fn pay(
         &self,
         invoice: &Invoice,
         limits: PayLimits,
     ) -> impl Future<Output = Result<(), WalletError>> + Send;
+
+    /// Asks the payee of an offer for an invoice and pays it. The payee sees the note, and the payment is found by it: it must
+    /// be used once. [`WalletError::NotSent`] means that nothing was sent; after another error it may have been.
+    fn pay_offer(
+        &self,
+        offer: &Offer,
+        amount: Msat,
+        note: String,
+        limits: PayLimits,
+    ) -> impl Future<Output = Result<(), WalletError>> + Send;
+
+    /// What the node knows of a payment to an offer with this note; none if it never heard of it.
+    fn offer_payment(
+        &self,
+        note: String,
+    ) -> impl Future<Output = Result<Option<OfferPayment>, WalletError>> + Send;
 
     /// Claims a held payment. Success says that the node has taken note, [`Event::Received`] that it is done; after the
     /// deadline the node says yes and does nothing.
@@ -287,8 +331,12 @@ pub trait Wallet: Send + Sync + 'static {
         hash: PaymentHash,
     ) -> impl Future<Output = Result<Option<Outgoing>, WalletError>> + Send;
 
-    /// Makes the node forget a payment of ours that cannot be in flight, if no HTLC of it is known. Whether it did.
-    fn forget(&self, hash: PaymentHash) -> impl Future<Output = Result<bool, WalletError>> + Send;
+    /// Makes the node forget payments that cannot be in flight. Those it did forget, or did not know: all of which it has
+    /// no HTLC.
+    fn forget(
+        &self,
+        hashes: Vec<PaymentHash>,
+    ) -> impl Future<Output = Result<Vec<PaymentHash>, WalletError>> + Send;
 
     /// What the node knows of a payment to us; none if it never heard of it.
     fn incoming(
@@ -296,8 +344,17 @@ pub trait Wallet: Send + Sync + 'static {
         hash: PaymentHash,
     ) -> impl Future<Output = Result<Option<Incoming>, WalletError>> + Send;
 
-    /// Everything the node remembers.
-    fn payments(&self) -> impl Future<Output = Result<Vec<NodePayment>, WalletError>> + Send;
+    /// Every payment over Lightning that the node remembers.
+    fn lightning_payments(&self) -> impl Future<Output = Result<Vec<LightningPayment>, WalletError>> + Send;
+
+    /// What payments of ours whose outcome is open sum to.
+    fn in_flight(&self) -> impl Future<Output = Result<Msat, WalletError>> + Send;
+
+    /// The payments on chain that are not `known`.
+    fn chain_payments(
+        &self,
+        known: Known,
+    ) -> impl Future<Output = Result<Vec<ChainPayment>, WalletError>> + Send;
 
     /// The height that the node has seen.
     fn tip(&self) -> impl Future<Output = Result<u32, WalletError>> + Send;

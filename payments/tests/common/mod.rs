@@ -9,9 +9,9 @@ use watershed_payments::escrow::{LotTerms, Terms};
 use watershed_payments::ledger::Account;
 use watershed_payments::regtest::{Bitcoind, free_port};
 use watershed_payments::store::SqliteStore;
-use watershed_payments::treasury::{ChannelPolicy, Offer, Treasury, TreasuryError};
+use watershed_payments::treasury::{Offer, Treasury, TreasuryError};
 use watershed_payments::wallet::ldk::{ChainSource, LdkWallet, WalletConfig, init};
-use watershed_payments::wallet::{Network, NodeAddress, Wallet as _};
+use watershed_payments::wallet::{ChannelPolicy, Network, NodeAddress, Wallet as _};
 use watershed_protocol::{Msat, PaymentHash, Preimage, Subject};
 
 pub(crate) type Money = Treasury<LdkWallet, SqliteStore>;
@@ -31,7 +31,13 @@ impl Party {
     pub(crate) async fn start(dir: &Path, chain: &ChainSource, payer: Option<NodeAddress>, seed: u8) -> Self {
         if WalletConfig::load(dir).is_err() {
             let listen = vec![format!("127.0.0.1:{}", free_port().unwrap())];
-            let config = WalletConfig { network: Network::Regtest, chain: chain.clone(), listen, payer };
+            let config = WalletConfig {
+                network: Network::Regtest,
+                chain: chain.clone(),
+                listen,
+                payer,
+                channels: ChannelPolicy::default(),
+            };
             init(dir, &config, [seed; 32]).unwrap();
         }
         let listen = WalletConfig::load(dir).unwrap().listen[0].clone();
@@ -113,8 +119,8 @@ impl Market {
     }
 
     pub(crate) async fn ensure(&self, msat: u64, htlcs: usize) {
-        let (peer, policy) = (&self.payee.address, ChannelPolicy::default());
-        self.payer.money.ensure_capacity(peer, Msat::new(msat), htlcs, &policy).await.unwrap();
+        let peer = &self.payee.address;
+        self.payer.money.ensure_capacity(peer, Msat::new(msat), htlcs).await.unwrap();
         // The fee of a funding transaction is in the books once it is in a block.
         self.mine(1).await;
     }

@@ -9,12 +9,14 @@ use serde_json::Value;
 use watershed_payments::control::{Reply, Request, ask};
 use watershed_payments::regtest::{Bitcoind, Guarded, free_port};
 use watershed_payments::wallet::ldk::{WalletConfig, init};
-use watershed_payments::wallet::{Network, NodeAddress};
+use watershed_payments::wallet::{ChannelPolicy, Network, NodeAddress};
 
 /// A wallet's process.
 pub(crate) struct Program {
     pub(crate) dir: PathBuf,
     pub(crate) address: NodeAddress,
+    /// More arguments of `run`, from the next start.
+    pub(crate) more: Vec<String>,
     process: Option<Guarded>,
 }
 
@@ -32,9 +34,10 @@ impl Program {
             chain: bitcoind.source().clone(),
             listen: vec![listen.clone()],
             payer,
+            channels: ChannelPolicy::default(),
         };
         init(&dir, &config, [seed; 32]).unwrap();
-        let process = Some(run(&dir));
+        let process = Some(run(&dir, &[]));
         let end = Instant::now() + Duration::from_secs(30);
         let id = loop {
             if let Ok(Reply::Ok { value, .. }) = ask(&dir, &Request::Show).await {
@@ -43,7 +46,7 @@ impl Program {
             assert!(Instant::now() < end, "{}", std::fs::read_to_string(dir.join("run.log")).unwrap());
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        Self { dir, address: NodeAddress { id, address: listen }, process }
+        Self { dir, address: NodeAddress { id, address: listen }, more: Vec::new(), process }
     }
 
     /// Ends the process as power cuts do.
@@ -58,7 +61,7 @@ impl Program {
 
     /// Starts the process again.
     pub(crate) fn run(&mut self) {
-        self.process = Some(run(&self.dir));
+        self.process = Some(run(&self.dir, &self.more));
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -87,7 +90,8 @@ impl Program {
     }
 }
 
-fn run(dir: &Path) -> Guarded {
+fn run(dir: &Path, more: &[String]) -> Guarded {
     let arguments = ["--data".as_ref(), dir.as_os_str(), "run".as_ref()];
+    let arguments = arguments.into_iter().chain(more.iter().map(AsRef::as_ref));
     Guarded::spawn(env!("CARGO_BIN_EXE_watershed-payments"), arguments, &dir.join("run.log")).unwrap()
 }

@@ -20,6 +20,7 @@ struct Inner {
     pub asked: AtomicU32,
     broken: AtomicBool,
     stuck: AtomicBool,
+    busy: AtomicBool,
 }
 
 struct Made {
@@ -36,6 +37,7 @@ impl Till {
             asked: AtomicU32::new(0),
             broken: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
         }))
     }
 
@@ -47,6 +49,11 @@ impl Till {
     /// Answers no call from now on.
     pub fn get_stuck(&self) {
         self.0.stuck.store(true, Ordering::SeqCst);
+    }
+
+    /// Has been asked for too much from now on.
+    pub fn get_busy(&self) {
+        self.0.busy.store(true, Ordering::SeqCst);
     }
 
     /// How many invoices were asked for.
@@ -83,12 +90,21 @@ fn payment_hash(bolt11: &str) -> Option<[u8; 32]> {
     hex::decode(invoice.payment_hash().to_string()).ok()?.try_into().ok()
 }
 
+const BUSY: &str = "too many";
+
 impl Cashier for Till {
     type Error = &'static str;
+
+    fn retry_after(error: &&'static str) -> Option<u32> {
+        (*error == BUSY).then_some(7)
+    }
 
     async fn invoice(&self, amount: Msat, description: String, expiry_s: u32) -> Result<Issued, Self::Error> {
         self.0.asked.fetch_add(1, Ordering::SeqCst);
         self.in_order().await?;
+        if self.0.busy.load(Ordering::SeqCst) {
+            return Err(BUSY);
+        }
         let preimage = Preimage::from_bytes(secp256k1::rand::random());
         let hash = preimage.hash();
         let invoice = InvoiceBuilder::new(Currency::Regtest)

@@ -140,8 +140,9 @@ pub struct Reveal {
 pub struct Opening {
     /// The task.
     pub assignment: AssignmentId,
-    /// Step that will be replayed, from 0: the state before it is asked for.
-    pub step: u32,
+    /// Step that will be replayed, from 0: the state before it is asked for. None where the run has only a share of the
+    /// work of trusted miners replayed, and this is not of it.
+    pub step: Option<u32>,
     /// Chunks of 4096 parameters whose compression will be done again.
     #[serde(deserialize_with = "crate::codec::list")]
     pub chunks: Vec<u64>,
@@ -155,10 +156,10 @@ pub struct Opened {
     /// Who asked.
     pub validator: PublicKey,
     /// The step that was asked for.
-    pub step: u32,
+    pub step: Option<u32>,
     /// SHA-256 of the state before the step: parameters and moments as little-endian f32; before step 0 the carried
-    /// moments in their 8-bit form, empty for a newcomer.
-    pub state: Digest,
+    /// moments in their 8-bit form, empty for a newcomer. None if no step was asked for.
+    pub state: Option<Digest>,
     /// SHA-256 of the opened chunks.
     pub chunks: Digest,
 }

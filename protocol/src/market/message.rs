@@ -137,6 +137,21 @@ impl Wire for Upload {
     const MAX_BYTES: usize = 256;
 }
 
+/// A miner is there: only then is it given work. Sent with every look at what concerns it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Present {
+    /// Which run.
+    pub run: RunId,
+    /// When, in milliseconds since 1970: later than any before, so nobody else can say it again.
+    pub at: u64,
+}
+
+impl Wire for Present {
+    const NAME: &'static str = "watershed/present";
+    const VERSION: u8 = 1;
+    const MAX_BYTES: usize = 128;
+}
+
 /// What the operator of a coordinator tells it, signed with the coordinator's own key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -150,11 +165,15 @@ pub enum Command {
     Pause {
         /// Which.
         run: RunId,
+        /// When it was given, in milliseconds since 1970: later than any before, so nobody can send it again.
+        at: u64,
     },
     /// Goes on.
     Resume {
         /// Which.
         run: RunId,
+        /// When it was given.
+        at: u64,
     },
     /// Ends it: pledges go back, the round under way is finished.
     Cancel {
@@ -162,6 +181,8 @@ pub enum Command {
         run: RunId,
         /// Why, for people.
         reason: String,
+        /// When it was given.
+        at: u64,
     },
 }
 

@@ -7,7 +7,7 @@ use crate::amount::Msat;
 use crate::codec::Wire;
 use crate::envelope::Envelope;
 use crate::hash::Digest;
-use crate::id::{AssignmentId, RoundNumber, RunId};
+use crate::id::{AssignmentId, RoundNumber, RunId, ShardSetId, SnapshotId, TokenizerId};
 use crate::payment::PaymentHash;
 
 /// A checkpoint.
@@ -30,6 +30,25 @@ pub struct Stepped {
     pub loss: u32,
 }
 
+/// The text that a run trains on, from its shards down to what its contributors signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextSource {
+    /// The run.
+    pub run: RunId,
+    /// The shard set.
+    pub shards: ShardSetId,
+    /// SHA-256 of the file that describes the set, and names its shards.
+    pub set: Digest,
+    /// The snapshot that it was made from: the deposits in force, with their consent.
+    pub snapshot: SnapshotId,
+    /// The tokenizer.
+    pub tokenizer: TokenizerId,
+    /// SHA-256 of the index, which leads from every token to the manifest of its deposit.
+    pub index: Digest,
+    /// SHA-256 of the proofs of consent: the snapshot, and what contributors signed. None if the coordinator has tokens only.
+    pub consents: Option<Digest>,
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,6 +60,8 @@ pub enum FinalState {
         /// Why.
         reason: String,
     },
+    /// What was pledged does not pay another round of the fewest miners.
+    Exhausted,
 }
 
 /// An entry.
@@ -61,6 +82,19 @@ pub enum Entry {
         /// How much.
         amount: Msat,
     },
+    /// A miner paid to join.
+    Joined {
+        /// The run.
+        run: RunId,
+        /// Who.
+        miner: crate::key::PublicKey,
+        /// The payment.
+        payment: PaymentHash,
+        /// How much.
+        amount: Msat,
+    },
+    /// What the run trains on.
+    Text(TextSource),
     /// The checkpoint before the first round, or after one.
     Checkpoint(Stepped),
     /// A task was given out, and paid for beforehand.
@@ -73,10 +107,31 @@ pub enum Entry {
         /// The miner's Lightning node, whose key signs receipts: x-only.
         node: crate::key::PublicKey,
     },
-    /// A commitment, a reveal, a verdict or receipts, as they were sent.
+    /// What the coordinator found when it looked at a verdict that others contradict.
+    Ruling {
+        /// The task.
+        assignment: AssignmentId,
+        /// Whose verdict.
+        validator: crate::key::PublicKey,
+        /// Whether it holds. A validator whose verdict does not has no lots any more.
+        upheld: bool,
+    },
+    /// A commitment, a reveal, what was asked and opened, a verdict or receipts, as they were sent.
     Message {
         /// A signed `Message`.
         envelope: Envelope,
+    },
+    /// A round takes no more submissions: from what was shown its scores are drawn.
+    Round {
+        /// The run.
+        run: RunId,
+        /// Which.
+        round: RoundNumber,
+        /// Tasks whose work was shown, ascending.
+        #[serde(deserialize_with = "crate::codec::list")]
+        shown: Vec<AssignmentId>,
+        /// What the windows of the scores are drawn from.
+        randomness: Digest,
     },
     /// An escrow ended.
     Settled {
@@ -101,6 +156,26 @@ pub enum Entry {
         fees: Msat,
         /// Left for the sponsors.
         left: Msat,
+    },
+    /// Lots were paid for a task that never began: whoever holds their secrets gave them out before.
+    Leaked {
+        /// The run.
+        run: RunId,
+        /// The task.
+        assignment: AssignmentId,
+        /// Paid.
+        paid: Msat,
+    },
+    /// After its end a sponsor was paid what was left of a pledge, or some of it.
+    Refunded {
+        /// The run.
+        run: RunId,
+        /// The pledge.
+        pledge: PaymentHash,
+        /// The payment to the sponsor.
+        payment: PaymentHash,
+        /// How much.
+        amount: Msat,
     },
 }
 

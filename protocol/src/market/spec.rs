@@ -6,8 +6,11 @@ use thiserror::Error;
 use crate::amount::Msat;
 use crate::codec::{EncodeError, Wire, encode};
 use crate::data::Mixture;
-use crate::id::{BasisPoints, RunId, ShardSetId};
+use crate::id::{BasisPoints, RunId, ShardSetId, SnapshotId, TokenizerId};
 use crate::key::PublicKey;
+
+/// Seconds between two blocks, on average.
+const BLOCK: u64 = 600;
 
 /// A decoder of the Llama family (see `watershed-engine`, `ModelConfig`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +48,10 @@ pub struct ModelSpec {
 pub struct DataSpec {
     /// The tokenised snapshot.
     pub shards: ShardSetId,
+    /// The snapshot: which deposits, with which consent.
+    pub snapshot: SnapshotId,
+    /// What made tokens of it.
+    pub tokenizer: TokenizerId,
     /// Shares of the registers.
     pub mixture: Mixture,
     /// Tokens of a sequence.
@@ -137,6 +144,19 @@ pub struct ChecksSpec {
     pub chunks: u32,
     /// Sequences of each of the two windows that it scores on.
     pub score_sequences: u32,
+    /// Members of the committee that hold the secrets of an assignment, and so check it; 0 for all.
+    pub validators: u32,
+    /// Share of the submissions of trusted miners of which a validator replays steps.
+    pub replay_share: BasisPoints,
+    /// Accepted submissions, with none rejected, that make a miner a trusted one.
+    pub trusted_after: u32,
+}
+
+impl ChecksSpec {
+    /// Whether a miner with so many submissions accepted and rejected may have part of its work taken without replay.
+    pub fn trusts(&self, (accepted, rejected): (u32, u32)) -> bool {
+        self.replay_share != BasisPoints::WHOLE && rejected == 0 && accepted >= self.trusted_after
+    }
 }
 
 /// What is paid.
@@ -272,10 +292,20 @@ impl RunSpec {
             ("rounds.lock_seconds", r.lock_seconds),
             ("rounds.train_seconds", r.train_seconds),
             ("rounds.reveal_seconds", r.reveal_seconds),
-            ("rounds.verdict_seconds", r.verdict_seconds),
         ] {
             range(field, &seconds, (1..=604_800).contains(&seconds), "1 to 604800 (a week)")?;
         }
+        let verdict = (6..=604_800).contains(&r.verdict_seconds);
+        range("rounds.verdict_seconds", &r.verdict_seconds, verdict, "6 to 604800 (a week)")?;
+        // From the first lock to the last verdict; blocks may come faster than one in ten minutes.
+        let stages = [r.lock_seconds, r.train_seconds, r.reveal_seconds, r.verdict_seconds];
+        let stages: u64 = stages.into_iter().map(u64::from).sum();
+        range(
+            "reward.window",
+            &self.reward.window,
+            u64::from(self.reward.window) * BLOCK >= 2 * stages,
+            "blocks for twice the seconds of all four stages, at 600 seconds a block",
+        )?;
         let steps = r.count.checked_mul(i.steps).is_some();
         range("rounds.count", &r.count, steps, "such that rounds times inner.steps is below 2^32")?;
         let c = &self.checks;
@@ -290,6 +320,7 @@ impl RunSpec {
             score,
             "1 to inner.steps * inner.batch, at most 4096",
         )?;
+        range("checks.trusted_after", &c.trusted_after, c.trusted_after >= 1, "1 or more")?;
         range(
             "compression.top_k",
             &self.compression.top_k,
@@ -309,9 +340,10 @@ impl RunSpec {
             windows.is_some(),
             "such that the windows of all rounds can be numbered",
         )?;
-        // A newcomer has nothing to pay it with.
+        // Some wallets pay whole satoshis only, and a mistake should not cost a fortune.
         let fee = self.funding.joining_fee;
-        range("funding.joining_fee", &fee, fee == Msat::ZERO, "0 in this version")?;
+        let payable = fee.msat().is_multiple_of(1000) && fee <= Self::MAX_JOINING_FEE;
+        range("funding.joining_fee", &fee, payable, "whole satoshis, at most a million")?;
         for (at, member) in self.committee.iter().enumerate() {
             if self.committee.iter().skip(at + 1).any(|m| m.key == member.key) {
                 return Err(SpecError::Twice(member.key));
@@ -319,6 +351,9 @@ impl RunSpec {
         }
         Ok(())
     }
+
+    /// Largest fee for joining.
+    pub const MAX_JOINING_FEE: Msat = Msat::new(1_000_000_000);
 
     /// Largest multiple of `inner.batch` that a fast miner is given.
     pub const MAX_SIZE: u32 = 16;

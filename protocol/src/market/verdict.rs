@@ -63,9 +63,12 @@ pub enum Fault {
         /// Which.
         chunk: u64,
     },
-    /// Nothing came.
+    /// Nothing came, to this validator or to another.
     #[error("the miner did not open what was asked for")]
     NoAnswer,
+    /// Something else than what was asked for came.
+    #[error("what the miner opened is not what was asked for")]
+    OtherAnswer,
 }
 
 /// Losses before and after applying a pseudo-gradient alone, as bits of f32.
@@ -86,6 +89,12 @@ impl Score {
     pub fn gain(&self) -> f32 {
         let gain = |before, after| f32::from_bits(before) - f32::from_bits(after);
         gain(self.own_before, self.own_after).min(gain(self.unseen_before, self.unseen_after))
+    }
+
+    /// Whether it helps. What does not is paid for as work, and left out of the checkpoint.
+    pub fn helps(&self) -> bool {
+        let all = [self.own_before, self.own_after, self.unseen_before, self.unseen_after];
+        all.iter().all(|bits| f32::from_bits(*bits).is_finite()) && self.gain() > 0.0
     }
 }
 

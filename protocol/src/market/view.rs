@@ -1,5 +1,7 @@
 //! What a coordinator's API shows, as JSON. Envelopes are base64 of their encoding.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::assignment::{Assignment, Commitment, Opened, Opening, Reveal, TermsOffered};
@@ -94,6 +96,43 @@ pub struct RoundView {
     pub randomness: Option<Digest>,
 }
 
+/// What a miner showed, in short: a thousand miners with 1,500 steps each have more digests than an answer should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownView {
+    /// SHA-256 of the encoded pseudo-gradient, its name among the blobs.
+    pub blob: Digest,
+    /// State digest before the first step.
+    pub start: Digest,
+    /// How many steps.
+    pub steps: u32,
+}
+
+impl From<&Reveal> for ShownView {
+    fn from(reveal: &Reveal) -> Self {
+        let steps = u32::try_from(reveal.steps.len()).unwrap_or(u32::MAX);
+        Self { blob: reveal.blob, start: reveal.start, steps }
+    }
+}
+
+/// What changes about a run while it runs: an event of its stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewsView {
+    /// Changes with every event; the id of the event in the stream.
+    pub version: u64,
+    /// `funding`, `preparing`, `running`, `closing` or `ended`.
+    pub phase: String,
+    /// The round under way.
+    pub round: Option<RoundView>,
+    /// Tasks of the round under way, by their stage.
+    pub works: BTreeMap<String, u32>,
+    /// Rounds that are done.
+    pub rounds_done: u32,
+    /// Miners that joined and want work.
+    pub miners: usize,
+    /// Sums.
+    pub sums: SumsView,
+}
+
 /// A task with everything that came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkView {
@@ -105,14 +144,16 @@ pub struct WorkView {
     pub stage: String,
     /// Why it was dropped; else empty.
     pub reason: String,
+    /// Validators that are asked for payment hashes.
+    pub holders: Vec<PublicKey>,
     /// Validators that gave payment hashes.
     pub hashed: Vec<PublicKey>,
     /// Offered lots.
     pub lots: Vec<TermsOffered>,
     /// What the miner bound itself to.
     pub commitment: Option<Commitment>,
-    /// What it showed.
-    pub reveal: Option<Reveal>,
+    /// What it showed, without the digests of all steps: these are at `works/{assignment}/reveal`.
+    pub reveal: Option<ShownView>,
     /// What validators asked for.
     pub openings: Vec<(PublicKey, Opening)>,
     /// What the miner answered.
@@ -121,6 +162,10 @@ pub struct WorkView {
     pub sound: Vec<PublicKey>,
     /// Signed verdicts.
     pub verdicts: Vec<String>,
+    /// Verdicts that were looked at again because they contradict each other, and whether they hold.
+    pub rulings: Vec<(PublicKey, bool)>,
+    /// Submissions of its miner that were accepted and rejected before.
+    pub record: (u32, u32),
     /// Whether no further verdict is taken.
     pub judged: bool,
     /// Whether the submission went into the checkpoint.
@@ -193,6 +238,26 @@ pub struct PledgeView {
     pub state: String,
     /// How much.
     pub amount: Msat,
+    /// Its part of what the run did not spend, as far as it is not paid back.
+    #[serde(default)]
+    pub left: Msat,
+    /// What was paid back after the end of the run.
+    #[serde(default)]
+    pub refunded: Msat,
+    /// How paying back by itself stands: `none` if no destination was left, `waiting`, `paid`, or `claim` if it could not be
+    /// paid there, so that the token is needed.
+    #[serde(default)]
+    pub refund: String,
+}
+
+/// A pledge that was just made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PledgeMade {
+    /// The pledge.
+    #[serde(flatten)]
+    pub pledge: PledgeView,
+    /// Whoever shows this may claim what is left of the pledge. It is told once.
+    pub claim: String,
 }
 
 /// A signed message on its way in.
@@ -201,6 +266,13 @@ pub struct PledgeView {
 pub struct Signed {
     /// Base64 of an encoded envelope.
     pub envelope: String,
+}
+
+/// That a message was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenView {
+    /// For what belongs into the record: base64 of a signed `Promise` that it will be there.
+    pub promise: Option<String>,
 }
 
 /// Why a request was refused.

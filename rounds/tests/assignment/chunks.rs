@@ -27,7 +27,7 @@ fn chunks(world: &World, work: &Work, opened: &OpenedChunks) -> Result<(), Fault
 fn other_chunks_than_were_asked_for() {
     let (world, _, honest) = second_round();
     for other in [&[][..], &[1], &[4, 1], &[1, 4, 4], &[1, 1], &[0, 4]] {
-        assert_eq!(chunks(&world, &honest, &honest.open(other)), Err(Fault::NoAnswer));
+        assert_eq!(chunks(&world, &honest, &honest.open(other)), Err(Fault::OtherAnswer));
     }
     // Another chunk under the right number.
     let mut opened = honest.open(&[2, 4]);

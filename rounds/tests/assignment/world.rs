@@ -4,19 +4,19 @@ use std::ops::ControlFlow;
 
 use watershed_engine::device::{OpenDevice, cpu};
 use watershed_engine::outer::OuterState;
-use watershed_engine::train::State;
+use watershed_engine::train::{State, Trainer};
 use watershed_protocol::data::{ConsentTier, Deposit, License, Manifest, Register, Split, WindowSpec};
 use watershed_protocol::market::{
     Assignment, ChecksSpec, Commitment, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec,
     ModelSpec, OuterSpec, Reveal, RewardSpec, RoundsSpec, RunSpec, StepClaim, TrajectoryHash,
 };
-use watershed_protocol::{BasisPoints, Digest, Msat, PublicKey, RoundNumber, SecretKey, ShardSetId};
+use watershed_protocol::{BasisPoints, Digest, Msat, PublicKey, RoundNumber, SecretKey};
 use watershed_rounds::{
-    Carried, Claim, OpenedChunks, OuterResult, Submission, Workbench, checkpoint_digest, floats, open_chunks,
-    sha256,
+    Carried, Claim, OpenedChunks, OuterResult, Submission, Workbench, checkpoint_digest, data_spec, floats,
+    open_chunks, sha256,
 };
 use watershed_shards::library::{Content, Library, Outcome};
-use watershed_shards::shard::build;
+use watershed_shards::shard::{OpenSet, build};
 use watershed_shards::snapshot::{Policy, take};
 use watershed_shards::text::normalize;
 use watershed_shards::tokenizer::Tokenizer;
@@ -84,17 +84,19 @@ fn deposit(library: &mut Library, text: &str, register: Register) {
 }
 
 /// Two registers, a part of each held out.
-fn text(folder: &std::path::Path) -> ShardSetId {
+fn text(folder: &std::path::Path) -> DataSpec {
     let mut library = Library::open(folder).unwrap();
     for (register, from) in [(Register::Narrative, 0), (Register::Technical, 100)] {
         (from..from + 12).for_each(|number| deposit(&mut library, &words(number), register));
     }
     let held_out = BasisPoints::try_from(2500).unwrap();
     let taken = take(&library, &Policy { leave_out_near: true, held_out, seed: 0 }).unwrap();
-    build(library.store(), &taken.snapshot, &Tokenizer::bytes(), &|_| (), &|| false).unwrap().id
+    let id = build(library.store(), &taken.snapshot, &Tokenizer::bytes(), &|_| (), &|| false).unwrap().id;
+    let set = OpenSet::open(library.store(), id).unwrap();
+    data_spec(&set, "narrative=4000,technical=6000".parse().unwrap(), 32, 4)
 }
 
-fn spec(shards: ShardSetId) -> RunSpec {
+fn spec(data: DataSpec) -> RunSpec {
     let half = BasisPoints::try_from(5000).unwrap();
     RunSpec {
         title: "a small run".to_owned(),
@@ -113,12 +115,7 @@ fn spec(shards: ShardSetId) -> RunSpec {
             tied_embeddings: true,
             qkv_bias: false,
         },
-        data: DataSpec {
-            shards,
-            mixture: "narrative=4000,technical=6000".parse().unwrap(),
-            sequence_length: 32,
-            max_epochs: 4,
-        },
+        data,
         inner: InnerSpec {
             steps: STEPS,
             batch: BATCH,
@@ -146,7 +143,14 @@ fn spec(shards: ShardSetId) -> RunSpec {
             reveal_seconds: 60,
             verdict_seconds: 60,
         },
-        checks: ChecksSpec { replay_steps: 1, chunks: 2, score_sequences: 4 },
+        checks: ChecksSpec {
+            replay_steps: 1,
+            chunks: 2,
+            score_sequences: 4,
+            validators: 0,
+            replay_share: BasisPoints::WHOLE,
+            trusted_after: 1,
+        },
         reward: RewardSpec {
             per_assignment: Msat::new(63_000),
             base: half,
@@ -287,10 +291,10 @@ pub(crate) fn train(
     most: u32,
 ) -> (Vec<StepClaim>, Vec<State>) {
     let (mut claims, mut states) = (Vec::new(), Vec::new());
-    let mut progress = |step: u32, claim: StepClaim, state: &State| {
+    let mut progress = |step: u32, claim: StepClaim, trainer: &Trainer| {
         assert_eq!(step, done + claims.len() as u32);
         claims.push(claim);
-        states.push(state.clone());
+        states.push(trainer.state().unwrap());
         if claims.len() as u32 >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let trajectory = bench.train(assignment, from, done, &mut progress).unwrap();

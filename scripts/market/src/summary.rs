@@ -66,7 +66,7 @@ pub struct Summary {
 }
 
 impl World {
-    /// Collects what came of the run, and audits it; `replay` is the share of miners whose work is done again, in percent.
+    /// Collects what came of the run, and audits it; `replay` is the share of assignments whose work is done again, in percent.
     ///
     /// # Errors
     /// [`Failed`].
@@ -80,10 +80,9 @@ impl World {
             let earned_msat = earned["total"].as_u64().unwrap_or(0);
             miners.push(Party { name: kind.name, cheat: kind.cheat.map(|c| c.0), earned_msat });
         }
-        let made = self.options.keys_of.as_ref().unwrap_or(&self.options.dir);
-        let library = made.join("library").to_string_lossy().into_owned();
+        let state = self.options.dir.join("audit").to_string_lossy().into_owned();
         let percent = replay.to_string();
-        let arguments = ["audit", &self.url, "--replay", &percent, "--library", &library, "--device", "cpu"];
+        let arguments = ["audit", &self.url, "--replay", &percent, "--state", &state, "--device", "cpu"];
         let (audit, sound) = match self.programs.output("watershed-validator", &arguments).await {
             Ok(text) => (text.lines().last().unwrap_or_default().to_owned(), true),
             Err(Failed::Command { output, .. }) => {

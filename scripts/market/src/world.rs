@@ -178,7 +178,17 @@ impl World {
             processes: BTreeMap::new(),
             options,
         };
-        let common = ["--http", &api, "--library", &library, "--device", "cpu", "--max-upload", "64"];
+        let common = [
+            "--http",
+            &api,
+            "--library",
+            &library,
+            "--device",
+            "cpu",
+            "--max-upload",
+            "64",
+            "--loopback-addresses",
+        ];
         match world.options.false_coordinator.clone() {
             None => {
                 let serve = [&["--data", &coordinator, "serve"][..], &common].concat();
@@ -233,7 +243,7 @@ impl World {
             ("--inner-steps", o.inner_steps.to_string()),
             ("--batch", o.batch.to_string()),
             ("--sequence", o.sequence.to_string()),
-            ("--min-miners", o.miners.len().to_string()),
+            ("--min-miners", o.miners.len().max(1).to_string()),
             ("--reward", format!("{} sat", o.reward)),
             ("--goal", format!("{} sat", o.goal)),
         ];
@@ -307,8 +317,9 @@ impl World {
         };
         self.until("the sponsor's channel is usable", 90, usable).await?;
         say(&format!("the sponsor pledges {} sat, which any Lightning wallet could", self.options.goal));
-        let ready = async |w: &Self| Ok(w.client.pledge(w.run, "a-sponsor", w.options.goal).await.ok());
+        let ready = async |w: &Self| Ok(w.client.pledge(w.run, "a-sponsor", w.options.goal, None).await.ok());
         let pledge = self.until("the run takes pledges", 30, ready).await?;
+        let pledge = pledge.pledge;
         self.pledge = Some(pledge.hash.clone());
         let send = ["--data", &data, "wallet", "send", &pledge.invoice, "--wait", "60"];
         // A channel that was just confirmed is known to the node's router a moment later.
@@ -337,6 +348,23 @@ impl World {
                 self.spawn(&kind.name, "watershed-adversary", &[&cheating[..], &run].concat())
             }
         }
+    }
+
+    /// One more miner, for a run of its own and with further arguments; where it says what it does.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn join_as(&mut self, name: &str, run: RunId, more: &[&str]) -> Result<PathBuf, Failed> {
+        let chain = self.bitcoind.as_ref().map(|b| String::from(b.source().clone())).unwrap_or_default();
+        let data = text(&self.options.dir.join(name));
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        let url = self.url.clone();
+        let init = ["init", "--data", &data, "--coordinator", &url, "--chain", &chain, "--listen", &listen];
+        self.programs.output("watershed-miner", &init).await?;
+        let run = run.to_string();
+        let work = ["run", "--data", &data, "--device", "cpu", "--states", "1", "--once", "--run", &run];
+        self.spawn(name, "watershed-miner", &[&work[..], more].concat())?;
+        Ok(self.log(name))
     }
 
     /// Mines blocks.

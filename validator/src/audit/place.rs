@@ -2,48 +2,69 @@
 
 use std::path::PathBuf;
 
-use watershed_commons::client::{Client, ClientError};
-use watershed_commons::log::{Source, SourceError};
+use watershed_commons::client::{ClientError, WebLog};
 use watershed_protocol::Digest;
 use watershed_rounds::sha256;
 
-/// A coordinator over HTTP, for code that waits.
-#[derive(Clone)]
-pub(super) struct Web {
-    pub(super) client: Client,
-    pub(super) runtime: tokio::runtime::Handle,
-}
-
-impl Source for Web {
-    fn get(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, SourceError> {
-        match self.runtime.block_on(self.client.log_file(path, limit)) {
-            Ok(found) => Ok(found),
-            Err(ClientError::TooLong { limit, .. }) => Err(SourceError::TooLong { limit }),
-            Err(e) => Err(SourceError::other(e)),
-        }
-    }
-}
+use super::fault::Fault;
 
 /// Where blobs are.
 pub(super) enum Place {
     /// A coordinator.
-    Web(Web),
+    Web(WebLog),
     /// A copy of its folder.
     Folder(PathBuf),
 }
 
+/// What was found under the name of a blob.
+pub(super) enum Found {
+    /// The blob.
+    Bytes(Vec<u8>),
+    /// More than was asked for at most; it was not read.
+    TooLong,
+}
+
 impl Place {
-    /// A blob of at most `limit` bytes, its hash checked.
-    pub(super) fn blob(&self, name: Digest, limit: usize) -> Result<Vec<u8>, String> {
+    /// A blob, which is `what`; not read if it is longer than `limit`. Its hash is checked.
+    pub(super) fn look(&self, what: &str, name: Digest, limit: usize) -> Result<Found, Fault> {
+        let wrong = |why: String| Fault::Blob { what: what.to_owned(), name, why };
         match self {
-            Self::Web(web) => {
-                web.runtime.block_on(web.client.download(name, limit)).map_err(|e| e.to_string())
-            }
+            Self::Web(web) => match web.runtime().block_on(web.client().download(name, limit)) {
+                Ok(bytes) => Ok(Found::Bytes(bytes)),
+                Err(ClientError::TooLong { .. }) => Ok(Found::TooLong),
+                Err(ClientError::Hash { found, .. }) => Err(wrong(format!("arrives as {found}"))),
+                Err(ClientError::Refused { status: 404, .. }) => Err(wrong("is missing".to_owned())),
+                Err(e) => Err(wrong(format!("cannot be had ({e})"))),
+            },
             Self::Folder(folder) => {
                 let text = name.to_string();
                 let path = folder.join("blobs").join(&text[..2]).join(&text);
-                let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-                if sha256(&bytes) == name { Ok(bytes) } else { Err(format!("the blob {name} is damaged")) }
+                let length = match std::fs::metadata(&path) {
+                    Ok(found) => found.len(),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                        return Err(wrong(format!("is missing from {}", folder.join("blobs").display())));
+                    }
+                    Err(e) => return Err(wrong(format!("cannot be read ({}: {e})", path.display()))),
+                };
+                if length > limit as u64 {
+                    return Ok(Found::TooLong);
+                }
+                let bytes = std::fs::read(&path)
+                    .map_err(|e| wrong(format!("cannot be read ({}: {e})", path.display())))?;
+                match sha256(&bytes) {
+                    found if found == name => Ok(Found::Bytes(bytes)),
+                    found => Err(wrong(format!("is damaged: its SHA-256 is {found}"))),
+                }
+            }
+        }
+    }
+
+    /// A blob of at most `limit` bytes, which is `what`.
+    pub(super) fn blob(&self, what: &str, name: Digest, limit: usize) -> Result<Vec<u8>, Fault> {
+        match self.look(what, name, limit)? {
+            Found::Bytes(bytes) => Ok(bytes),
+            Found::TooLong => {
+                Err(Fault::Blob { what: what.to_owned(), name, why: format!("has more than {limit} bytes") })
             }
         }
     }

@@ -6,12 +6,15 @@ use watershed_commons::record::{RunTold, Told};
 use watershed_engine::device::OpenDevice;
 use watershed_engine::outer::OuterState;
 use watershed_protocol::market::{Commitment, Outcome, Stepped};
-use watershed_protocol::{AssignmentId, Digest, RunId};
+use watershed_protocol::{AssignmentId, Digest, PublicKey, RunId};
 use watershed_rounds::{OuterResult, Workbench, floats, sha256};
 use watershed_shards::library::Store;
 
-use super::place::Place;
+use super::draw::Drawn;
+use super::fault::{Fault, unable};
+use super::place::{Found, Place};
 use super::replay::Chains;
+use super::rulings;
 use crate::judge::{self, FirstLook, Submitted};
 
 /// How much was computed again.
@@ -19,6 +22,7 @@ use crate::judge::{self, FirstLook, Submitted};
 pub(super) struct Recomputed {
     pub(super) checkpoints: u32,
     pub(super) verdicts: u32,
+    pub(super) rulings: u32,
     pub(super) replayed: u32,
 }
 
@@ -27,14 +31,17 @@ fn text(e: impl std::fmt::Display) -> String {
 }
 
 /// Everything shown in a round.
-fn submissions(told: &RunTold, round: u32, place: &Place, limit: usize) -> Result<Vec<Submitted>, String> {
+fn submissions(told: &RunTold, round: u32, place: &Place, limit: usize) -> Result<Vec<Submitted>, Fault> {
     let of = told.works.iter().filter(|(_, w)| w.assignment.round.0 == round);
     let shown = of.filter_map(|(id, w)| Some((id, w, w.commitment.clone()?, w.reveal.clone()?)));
     shown
         .map(|(id, work, commitment, reveal)| {
             let previous = work.assignment.previous.and_then(|p| told.works.get(&p)?.commitment.clone());
-            // What is too long to be a submission was none to the validators either.
-            let encoded = place.blob(reveal.blob, limit).unwrap_or_default();
+            let encoded = match place.look(&format!("the submission of {id}"), reveal.blob, limit)? {
+                Found::Bytes(bytes) => bytes,
+                // What is too long to be a submission was none to the validators either.
+                Found::TooLong => Vec::new(),
+            };
             Ok(Submitted {
                 id: *id,
                 assignment: work.assignment.clone(),
@@ -76,13 +83,13 @@ impl Recomputed {
         store: &Store,
         device: &OpenDevice,
         place: &Place,
-        replay: u32,
-    ) -> Result<(), String> {
+        drawn: &Drawn,
+    ) -> Result<(), Fault> {
         let Some(first) = told.checkpoints.first() else { return Ok(()) };
-        let mut bench = Workbench::new(&told.spec, store, device).map_err(text)?;
+        let mut bench = Workbench::new(&told.spec, store, device).map_err(unable)?;
         let n = bench.settings().parameters();
         let limit = 4 * n + (1 << 20);
-        let mut chains = Chains::draw(told, replay);
+        let mut chains = Chains::new(drawn);
         let state = OuterState { parameters: bench.initial(), velocity: Vec::new() };
         let mut now = bench.measured(state).map_err(text)?;
         compare(first, &now)?;
@@ -95,6 +102,7 @@ impl Recomputed {
             }
             eprintln!("run {run}: round {} is computed again", round + 1);
             self.verdicts(&mut bench, told, &shown, &now.state.parameters)?;
+            self.rulings += rulings::check(&mut bench, told, &shown, &now.state.parameters, place)?;
             self.replayed += chains.round(&mut bench, told, &shown, &now.state.parameters)?;
             if let Some(next) = checkpoints.next_if(|c| c.round.0 == round + 1) {
                 let accepted: Vec<_> = shown
@@ -104,7 +112,8 @@ impl Recomputed {
                     .collect();
                 for s in shown.iter().filter(|s| next.accepted.contains(&s.id)) {
                     if Commitment::submission_of(s.assignment.miner, &s.encoded) != s.commitment.submission {
-                        return Err(format!("the submission of {} is not the one that was committed", s.id));
+                        let text = format!("the submission of {} is not the one that was committed", s.id);
+                        return Err(text.into());
                     }
                 }
                 now = bench.outer(&now.state, &accepted).map_err(text)?;
@@ -113,10 +122,10 @@ impl Recomputed {
             }
         }
         match checkpoints.next() {
-            Some(c) => Err(format!(
+            Some(c) => Err(Fault::Computed(format!(
                 "nothing leads to the checkpoint of round {}; signed by the coordinator",
                 c.round.0
-            )),
+            ))),
             None => Ok(()),
         }
     }
@@ -135,9 +144,17 @@ impl Recomputed {
             works.values().flat_map(|w| w.verdicts.values()).map(|v| v.randomness).next();
         let Some(randomness) = randomness else { return Ok(()) };
         let looks = judge::first_look(bench, shown, checkpoint, randomness)?;
-        let shares = judge::earned(bench, &looks);
-        for (id, work) in works {
-            for (validator, verdict) in &work.verdicts {
+        // Each validator measures what it holds lots of against one another.
+        let held = |by: &PublicKey| {
+            let held = looks.iter().filter(|(id, _)| works[*id].lots.iter().any(|l| l.validator == *by));
+            judge::earned(bench, held.map(|(id, look)| (*id, look)))
+        };
+        let validators = told.spec.committee.iter().map(|m| m.key);
+        let shares: BTreeMap<PublicKey, _> = validators.map(|by| (by, held(&by))).collect();
+        for (id, work) in works.clone() {
+            // Of what was overruled it is known that it is false, and whose it is.
+            let standing = work.verdicts.iter().filter(|(v, _)| work.rulings.get(*v) != Some(&false));
+            for (validator, verdict) in standing {
                 let wrong = |what: String| {
                     Err(format!("the verdict on {id} is false: {what}; signed by {validator}"))
                 };
@@ -147,7 +164,7 @@ impl Recomputed {
                         if verdict.score != Some(*score) {
                             return wrong("the losses are other ones".to_owned());
                         }
-                        let earned = shares.get(&id).copied().unwrap_or(0);
+                        let earned = shares.get(validator).and_then(|s| s.get(&id)).copied().unwrap_or(0);
                         if *share != earned {
                             return wrong(format!("{share} parts were given, {earned} are earned"));
                         }

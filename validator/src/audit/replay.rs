@@ -1,20 +1,21 @@
 //! Whole assignments, done again from the record alone: a miner's state begins with zeros and each of its assignments says
 //! which one it continues, so nobody has to be asked for anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use watershed_commons::record::RunTold;
-use watershed_engine::train::State;
+use watershed_engine::train::Trainer;
 use watershed_protocol::market::{Commitment, Fault, Outcome, StepClaim, TrajectoryHash};
-use watershed_protocol::{AssignmentId, Digest, PublicKey};
+use watershed_protocol::{AssignmentId, Digest};
 use watershed_rounds::{Carried, Workbench};
 
+use super::draw::Drawn;
 use crate::judge::Submitted;
 
-/// Miners whose work is done again, and what they carry.
-pub(super) struct Chains {
-    miners: BTreeSet<PublicKey>,
+/// What drawn assignments carry.
+pub(super) struct Chains<'a> {
+    drawn: &'a Drawn,
     carried: BTreeMap<AssignmentId, Carried>,
 }
 
@@ -22,19 +23,12 @@ fn text(e: impl std::fmt::Display) -> String {
     e.to_string()
 }
 
-impl Chains {
-    /// Draws `percent` of the miners, at least one if any: by hash, so that nobody chooses.
-    pub(super) fn draw(told: &RunTold, percent: u32) -> Self {
-        let all: BTreeSet<PublicKey> = told.works.values().map(|w| w.assignment.miner).collect();
-        let mut miners: Vec<PublicKey> = all.into_iter().collect();
-        let last = told.checkpoints.last().map(|c| c.checkpoint.to_bytes()).unwrap_or_default();
-        miners.sort_by_key(|m| watershed_rounds::sha256(&[last, m.to_bytes()].concat()));
-        let count = (miners.len() * percent as usize).div_ceil(100);
-        miners.truncate(count);
-        Self { miners: miners.into_iter().collect(), carried: BTreeMap::new() }
+impl<'a> Chains<'a> {
+    pub(super) fn new(drawn: &'a Drawn) -> Self {
+        Self { drawn, carried: BTreeMap::new() }
     }
 
-    /// Does the round of the drawn miners again; how many assignments that were.
+    /// Does the drawn assignments of a round again; how many that were.
     pub(super) fn round(
         &mut self,
         bench: &mut Workbench,
@@ -43,7 +37,7 @@ impl Chains {
         checkpoint: &[f32],
     ) -> Result<u32, String> {
         let mut done = 0;
-        for s in shown.iter().filter(|s| self.miners.contains(&s.assignment.miner)) {
+        for s in shown.iter().filter(|s| self.drawn.needs(&s.id)) {
             let Some(work) = told.works.get(&s.id) else { continue };
             let before = match s.assignment.previous {
                 None => Carried::zero(bench.settings().parameters()),
@@ -55,12 +49,17 @@ impl Chains {
             };
             let (right, carried) = redo(bench, s, checkpoint, &before)?;
             done += 1;
-            for (validator, verdict) in &work.verdicts {
+            // Of what was overruled it is known that it is false, and whose it is.
+            let standing = work.verdicts.iter().filter(|(v, _)| work.rulings.get(*v) != Some(&false));
+            for (validator, verdict) in standing {
                 match (&verdict.outcome, right) {
+                    // A verdict says that nothing was found in what was drawn, and that its scores are those. Of these the
+                    // scores were computed again above; what is false here is what the miner committed to.
                     (Outcome::Earned { .. }, false) => {
                         return Err(format!(
-                            "the verdict on {} is false: doing the work again gives something else; signed by {validator}",
-                            s.id
+                            "the submission of {} is false, and what validators drew did not show it: doing the work again \
+                             gives something else; signed by its miner {}",
+                            s.id, s.assignment.miner
                         ));
                     }
                     // Whether a miner answered cannot be computed.
@@ -77,7 +76,9 @@ impl Chains {
             }
             // A submission that was not accepted is not continued; its miner goes on from where it was.
             if work.is_accepted() {
-                self.carried.insert(s.id, carried);
+                if self.drawn.continues(&s.id) {
+                    self.carried.insert(s.id, carried);
+                }
             } else if let Some(previous) = s.assignment.previous {
                 self.carried.insert(previous, before);
             }
@@ -96,7 +97,7 @@ fn redo(
     let start = before.start(checkpoint).map_err(text)?;
     let begun = Digest(start.digest().map_err(text)?.0);
     let mut claims = Vec::new();
-    let mut told = |_: u32, claim: StepClaim, _: &State| {
+    let mut told = |_: u32, claim: StepClaim, _: &Trainer| {
         claims.push(claim);
         ControlFlow::Continue(())
     };

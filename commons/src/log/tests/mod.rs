@@ -2,6 +2,7 @@
 
 mod growth;
 mod keys;
+mod pins;
 mod proofs;
 mod recovery;
 mod tampering;

@@ -10,7 +10,7 @@ mod reduce;
 mod scalar;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::DType;
+use burn::tensor::{DType, Device, Tensor};
 use burn_backend::TensorMetadata;
 use burn_cubecl::Cube;
 use burn_cubecl::kernel::into_contiguous;
@@ -22,6 +22,12 @@ use launch::{dims, elementwise, empty, rows_of_units};
 
 /// The zero that keeps intermediates apart; a kernel argument, so no device compiler can see its value.
 const ZERO: u32 = 0;
+
+/// Bytes that a device behind a CubeCL runtime can hold at once, if it is one and its driver says.
+pub(crate) fn device_memory(device: &Device) -> Option<u64> {
+    let probe = Tensor::<1>::zeros([1], &device.clone().inner()).try_into_primitive::<Cube>().ok()?;
+    probe.client.properties().memory.max_memory()
+}
 
 fn float(like: &CubeTensor, shape: [usize; 3]) -> CubeTensor {
     empty(like, shape, DType::F32)
@@ -338,7 +344,7 @@ impl ExactKernels for Cube {
         ds
     }
 
-    fn exact_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn exact_swiglu(gate_up: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let gate_up = into_contiguous(gate_up);
         let [_, rows, width] = dims(&gate_up);
         let out = float(&gate_up, [1, rows, width / 2]);
@@ -350,17 +356,22 @@ impl ExactKernels for Cube {
                 &out.client,
                 count,
                 dim,
-                gate_up.into_tensor_arg(),
+                gate_up.clone().into_tensor_arg(),
                 out.clone().into_tensor_arg(),
                 n,
                 width / 2,
                 ZERO,
             );
         }
-        out
+        // a sigmoid costs less than the memory it would be kept in
+        (out, gate_up)
     }
 
-    fn exact_swiglu_backward(gate_up: FloatTensor<Self>, dh: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn exact_swiglu_backward(
+        gate_up: FloatTensor<Self>,
+        _kept: FloatTensor<Self>,
+        dh: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         let (gate_up, dh) = (into_contiguous(gate_up), into_contiguous(dh));
         let out = float(&gate_up, dims(&gate_up));
         let (n, f) = (dh.shape().num_elements(), dims(&dh)[2]);

@@ -20,52 +20,74 @@ fn place(heads: &Heads, b: usize, t: usize, column: usize) -> (usize, usize) {
     }
 }
 
+/// The inverse of [`place`]: the token, its position `t` and the head's column that row `row` of queries, keys or values (0,
+/// 1, 2) comes from.
+fn source(heads: &Heads, which: usize, row: usize) -> (usize, usize, usize) {
+    let (kv, g, seq) = (heads.kv_heads, heads.group, heads.seq);
+    let (item, t) = (row / seq, row % seq);
+    let (b, column) = match which {
+        0 => (item / (kv * g), item % (kv * g)),
+        1 => (item / kv, kv * g + item % kv),
+        _ => (item / kv, kv * g + kv + item % kv),
+    };
+    (b * seq + t, t, column)
+}
+
 /// Rotates one head by the angle (`direction` 1) or back (`-1`).
 #[inline(always)]
 fn rotate(x: &[f32], cos_sin: &[f32], direction: f32, out: &mut [f32]) {
     let half = x.len() / 2;
-    let (cos, sin) = cos_sin.split_at(half);
-    for j in 0..half {
-        let (a, b, c, s) = (x[j], x[j + half], cos[j], sin[j] * direction);
-        out[j] = flush(flush(a * c) - flush(b * s));
-        out[j + half] = flush(flush(b * c) + flush(a * s));
+    let ((cos, sin), (x, y)) = (cos_sin.split_at(half), x.split_at(half));
+    let (to_x, to_y) = out.split_at_mut(half);
+    for (((((to_x, to_y), a), b), c), s) in to_x.iter_mut().zip(to_y).zip(x).zip(y).zip(cos).zip(sin) {
+        let s = *s * direction;
+        *to_x = flush(flush(*a * *c) - flush(*b * s));
+        *to_y = flush(flush(*b * *c) + flush(*a * s));
     }
 }
 
 /// `qkv [tokens, width]` into rotated queries and keys, and values.
 pub(crate) fn split(qkv: &[f32], rope: &[f32], heads: &Heads, q: &mut [f32], k: &mut [f32], v: &mut [f32]) {
+    let dh = heads.head_dim;
+    for (which, out) in [q, k, v].into_iter().enumerate() {
+        for_rows(out, dh, |first, rows| split_rows(qkv, rope, heads, which, first, rows));
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn split_rows(qkv: &[f32], rope: &[f32], heads: &Heads, which: usize, first: usize, rows: &mut [f32]) {
     let (dh, width) = (heads.head_dim, heads.qkv_width());
-    for b in 0..heads.batch {
-        for t in 0..heads.seq {
-            let row = &qkv[(b * heads.seq + t) * width..][..width];
-            let cos_sin = &rope[t * dh..][..dh];
-            for (column, x) in row.chunks_exact(dh).enumerate() {
-                match place(heads, b, t, column) {
-                    (0, row) => rotate(x, cos_sin, 1.0, &mut q[row * dh..][..dh]),
-                    (1, row) => rotate(x, cos_sin, 1.0, &mut k[row * dh..][..dh]),
-                    (_, row) => v[row * dh..][..dh].copy_from_slice(x),
-                }
-            }
+    for (i, out) in rows.chunks_exact_mut(dh).enumerate() {
+        let (token, t, column) = source(heads, which, first + i);
+        let x = &qkv[token * width + column * dh..][..dh];
+        match which {
+            2 => out.copy_from_slice(x),
+            _ => rotate(x, &rope[t * dh..][..dh], 1.0, out),
         }
     }
 }
 
 /// The adjoint of [`split`].
 pub(crate) fn merge(q: &[f32], k: &[f32], v: &[f32], rope: &[f32], heads: &Heads, qkv: &mut [f32]) {
+    let width = heads.qkv_width();
+    for_rows(qkv, width, |first, rows| merge_rows([q, k, v], rope, heads, first, rows));
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn merge_rows(parts: [&[f32]; 3], rope: &[f32], heads: &Heads, first: usize, rows: &mut [f32]) {
     let (dh, width) = (heads.head_dim, heads.qkv_width());
-    for_rows(qkv, width, |first, rows| {
-        for (i, out) in rows.chunks_exact_mut(width).enumerate() {
-            let (b, t) = ((first + i) / heads.seq, (first + i) % heads.seq);
-            let cos_sin = &rope[t * dh..][..dh];
-            for (column, out) in out.chunks_exact_mut(dh).enumerate() {
-                match place(heads, b, t, column) {
-                    (0, row) => rotate(&q[row * dh..][..dh], cos_sin, -1.0, out),
-                    (1, row) => rotate(&k[row * dh..][..dh], cos_sin, -1.0, out),
-                    (_, row) => out.copy_from_slice(&v[row * dh..][..dh]),
-                }
+    for (i, out) in rows.chunks_exact_mut(width).enumerate() {
+        let (b, t) = ((first + i) / heads.seq, (first + i) % heads.seq);
+        let cos_sin = &rope[t * dh..][..dh];
+        for (column, out) in out.chunks_exact_mut(dh).enumerate() {
+            let (which, row) = place(heads, b, t, column);
+            let x = &parts[which][row * dh..][..dh];
+            match which {
+                2 => out.copy_from_slice(x),
+                _ => rotate(x, cos_sin, -1.0, out),
             }
         }
-    });
+    }
 }
 
 /// Outputs by head into rows of tokens.
@@ -85,13 +107,12 @@ pub(crate) fn merge_outputs(o: &[f32], heads: &Heads, out: &mut [f32]) {
 /// The inverse of [`merge_outputs`].
 pub(crate) fn split_outputs(merged: &[f32], heads: &Heads, o: &mut [f32]) {
     let (dh, width) = (heads.head_dim, heads.query_heads() * heads.head_dim);
-    for (token, row) in merged.chunks_exact(width).enumerate() {
-        let (b, t) = (token / heads.seq, token % heads.seq);
-        for (column, x) in row.chunks_exact(dh).enumerate() {
-            let (_, row) = place(heads, b, t, column);
-            o[row * dh..][..dh].copy_from_slice(x);
+    for_rows(o, dh, |first, rows| {
+        for (i, out) in rows.chunks_exact_mut(dh).enumerate() {
+            let (token, _, column) = source(heads, 0, first + i);
+            out.copy_from_slice(&merged[token * width + column * dh..][..dh]);
         }
-    }
+    });
 }
 
 /// Causal softmax of scores; rows of `seq`.

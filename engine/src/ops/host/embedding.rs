@@ -7,10 +7,12 @@ use super::rows::for_rows;
 
 /// Rows `ids` of `table [v,d]`.
 pub(crate) fn forward(table: &[f32], d: usize, ids: &[i32], out: &mut [f32]) {
-    for (out, id) in out.chunks_exact_mut(d).zip(ids) {
-        let row = *id as usize * d;
-        out.copy_from_slice(&table[row..row + d]);
-    }
+    for_rows(out, d, |first, out| {
+        for (out, id) in out.chunks_exact_mut(d).zip(&ids[first..]) {
+            let row = *id as usize * d;
+            out.copy_from_slice(&table[row..row + d]);
+        }
+    });
 }
 
 /// Gradient of the table: each row adds its positions in ascending order.

@@ -5,6 +5,7 @@ use multiversion::multiversion;
 use super::attention::row_max;
 use super::rows::{for_rows, for_rows2};
 use super::{flush, sum};
+use crate::ops::LANES;
 use crate::scalar;
 
 /// Losses `[n]` and `(maximum, reciprocal of the sum)` `[n,2]` of `logits [n,v]`.
@@ -16,14 +17,20 @@ pub(crate) fn forward(logits: &[f32], v: usize, targets: &[i32], losses: &mut [f
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn forward_rows(logits: &[f32], v: usize, targets: &[i32], losses: &mut [f32], stats: &mut [f32]) {
-    let mut e = vec![0f32; v];
     let rows = logits.chunks_exact(v).zip(targets).zip(losses).zip(stats.chunks_exact_mut(2));
     for (((x, target), loss), stats) in rows {
         let max = row_max(x);
-        for (e, x) in e.iter_mut().zip(x) {
-            *e = scalar::exp(flush(*x - max));
+        let mut lanes = [0f32; LANES];
+        let mut whole = x.chunks_exact(LANES);
+        for x in &mut whole {
+            for (lane, x) in lanes.iter_mut().zip(x) {
+                *lane = flush(*lane + scalar::exp(flush(*x - max)));
+            }
         }
-        let total = sum::lane_sum(&e);
+        for (lane, x) in lanes.iter_mut().zip(whole.remainder()) {
+            *lane = flush(*lane + scalar::exp(flush(*x - max)));
+        }
+        let total = sum::tree(lanes);
         *loss = flush(scalar::ln(total) - flush(x[*target as usize] - max));
         stats[0] = max;
         stats[1] = scalar::recip(total);

@@ -35,29 +35,44 @@ pub(crate) fn lane_sum(row: &[f32]) -> f32 {
     tree(lanes)
 }
 
-/// Column sums of `x [rows, width]` into `out [width]`, a block of columns at a time.
-pub(crate) fn column_sum(x: &[f32], width: usize, out: &mut [f32]) {
-    for_rows(out, COLUMN_BLOCK.min(width.max(1)), |block, out| {
-        let first = block * COLUMN_BLOCK.min(width.max(1));
+/// Calls `work(first, out)` on blocks of at most [`COLUMN_BLOCK`] columns of `out`.
+pub(crate) fn for_column_blocks(out: &mut [f32], work: impl Fn(usize, &mut [f32]) + Sync + Send) {
+    let width = COLUMN_BLOCK.min(out.len().max(1));
+    for_rows(out, width, |block, out| {
         for (i, out) in out.chunks_mut(COLUMN_BLOCK).enumerate() {
-            column_block(x, width, first + i * COLUMN_BLOCK, out);
+            work(block * width + i * COLUMN_BLOCK, out);
         }
     });
 }
 
+/// Column sums of `x [rows, width]` into `out [width]`, a block of columns at a time.
+pub(crate) fn column_sum(x: &[f32], width: usize, out: &mut [f32]) {
+    for_column_blocks(out, |first, out| column_block(x, width, first, out));
+}
+
 /// Columns handled together: 32 lanes of them fit in the first-level cache.
-const COLUMN_BLOCK: usize = 64;
+pub(crate) const COLUMN_BLOCK: usize = 64;
+
+/// 32 lanes for each column of a block.
+pub(crate) type ColumnLanes = [[f32; COLUMN_BLOCK]; LANES];
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn column_block(x: &[f32], width: usize, first: usize, out: &mut [f32]) {
     let n = out.len();
-    let mut lanes = [[0f32; COLUMN_BLOCK]; LANES];
+    let mut lanes: ColumnLanes = [[0f32; COLUMN_BLOCK]; LANES];
     for (row, values) in x.chunks_exact(width).enumerate() {
         let lane = &mut lanes[row % LANES][..n];
         for (lane, value) in lane.iter_mut().zip(&values[first..first + n]) {
             *lane = flush(*lane + *value);
         }
     }
+    column_tree(&mut lanes, out);
+}
+
+/// Adds the lanes of each column pairwise.
+#[inline(always)]
+pub(crate) fn column_tree(lanes: &mut ColumnLanes, out: &mut [f32]) {
+    let n = out.len();
     let mut half = LANES / 2;
     while half > 0 {
         for l in 0..half {

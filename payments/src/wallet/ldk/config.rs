@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wallet::{Network, NodeAddress, WalletError};
+use crate::wallet::{ChannelPolicy, Network, NodeAddress, WalletError};
 
 /// Where blocks come from.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +111,9 @@ pub struct WalletConfig {
     /// you would not work for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer: Option<NodeAddress>,
+    /// How large the channels are that this node opens to payees.
+    #[serde(default)]
+    pub channels: ChannelPolicy,
 }
 
 impl WalletConfig {
@@ -159,6 +162,7 @@ mod tests {
             chain: "bitcoind://ada:pass:word@127.0.0.1:18443".parse().unwrap(),
             listen: vec!["127.0.0.1:9735".into()],
             payer: None,
+            channels: ChannelPolicy { min_sats: 200_000, ..ChannelPolicy::default() },
         };
         config.save(dir.path()).unwrap();
         assert_eq!(WalletConfig::load(dir.path()).unwrap(), config);
@@ -190,5 +194,9 @@ mod tests {
         .unwrap();
         let error = WalletConfig::load(dir.path()).unwrap_err().to_string();
         assert!(error.contains("lisen"), "{error}");
+        let text = "network = 'regtest'\nchain = 'tcp://h:1'\n[channels]\nmax_sats = 5\n";
+        std::fs::write(WalletConfig::path(dir.path()), text).unwrap();
+        let policy = WalletConfig::load(dir.path()).unwrap().channels;
+        assert_eq!(policy, ChannelPolicy { max_sats: 5, ..ChannelPolicy::default() }, "the others as usual");
     }
 }

@@ -7,27 +7,22 @@ use ldk_node::bitcoin::secp256k1::{SECP256K1, SecretKey};
 use ldk_node::lightning::sign::KeysManager;
 use ldk_node::lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescriptionRef, InvoiceBuilder};
 
+use watershed_protocol::Msat;
+
 use crate::wallet::invoice::currency;
-use crate::wallet::{Invoice, Network, WalletError};
+use crate::wallet::{Invoice, Limits, Network, WalletError};
 
-/// Blocks by which an HTLC must outlive the window: LDK gives it back 39 blocks before it expires, to have time for the
-/// chain (`HTLC_FAIL_BACK_BUFFER`), and up to 6 may pass between the payer's sending and the payee's noticing.
-pub const HOLD_OVERHEAD: u32 = 39 + 6;
-
-/// Longest final CLTV: LDK relays and accepts no HTLC that expires later than 14 days, 2016 blocks, from now.
-pub const MAX_FINAL_CLTV: u32 = 2016;
-
-/// The final CLTV of an HTLC that can be held for `window` blocks.
-///
-/// # Errors
-/// [`WalletError::HoldTooLong`].
-pub fn final_cltv_for(window: u32) -> Result<u16, WalletError> {
-    let too_long = WalletError::HoldTooLong { asked: window, most: MAX_FINAL_CLTV, overhead: HOLD_OVERHEAD };
-    match window.checked_add(HOLD_OVERHEAD) {
-        Some(total) if total <= MAX_FINAL_CLTV => u16::try_from(total).map_err(|_| too_long),
-        _ => Err(too_long),
-    }
-}
+/// LDK gives an HTLC back 39 blocks before it expires (`HTLC_FAIL_BACK_BUFFER`), and relays and accepts none that expires
+/// later than 14 days from now. `max_accepted_htlcs` (BOLT 2) is 50, without a setting in LDK Node; the protocol's own
+/// limit is 483. Its default for dust, 10,000 times the fee rate, is 2,530 sat at the lowest fee, too little for the small
+/// tiers of one escrow.
+pub const LIMITS: Limits = Limits {
+    fail_back: 39,
+    notice: 6,
+    max_final_cltv: 2016,
+    htlcs_per_channel: 50,
+    max_dust: Msat::new(50_000_000),
+};
 
 /// The node's key, derived as LDK Node derives it: seed, BIP-32 master key, LDK's `KeysManager`.
 pub(super) fn node_key(network: Network, words: &Mnemonic) -> Result<SecretKey, WalletError> {
@@ -66,18 +61,4 @@ pub(super) fn with_final_cltv(
         .build_signed(|message| SECP256K1.sign_ecdsa_recoverable(message, key))
         .map_err(|e| failed(format!("{e:?}")))?;
     Invoice::from_bolt11(signed).map_err(|e| failed(e.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_window_that_the_network_forbids_is_refused_with_the_limit() {
-        assert_eq!(final_cltv_for(144).unwrap(), 189);
-        assert_eq!(final_cltv_for(MAX_FINAL_CLTV - HOLD_OVERHEAD).unwrap(), 2016);
-        let refused = final_cltv_for(MAX_FINAL_CLTV - HOLD_OVERHEAD + 1).unwrap_err().to_string();
-        assert!(refused.contains("2016") && refused.contains("45"), "{refused}");
-        assert!(final_cltv_for(u32::MAX).is_err());
-    }
 }

@@ -3,13 +3,14 @@
 mod config;
 mod hold;
 mod node;
+mod offers;
 mod private;
 mod restore;
 mod seed;
 mod view;
 
 pub use config::{ChainSource, WalletConfig};
-pub use hold::{HOLD_OVERHEAD, MAX_FINAL_CLTV, final_cltv_for};
+pub use hold::LIMITS;
 pub use node::LdkWallet;
 pub(crate) use private::write_private;
 pub use restore::restore;

@@ -14,20 +14,28 @@ use ldk_node::config::{
 };
 use ldk_node::lightning::ln::channelmanager::PaymentId;
 use ldk_node::lightning::ln::msgs::SocketAddress;
+use ldk_node::lightning::routing::gossip::NodeAlias;
 use ldk_node::lightning::routing::router::RouteParametersConfig;
 use ldk_node::lightning_invoice::{Bolt11InvoiceDescription, Description};
 use ldk_node::lightning_types::payment as ldk_payment;
-use ldk_node::payment::{PaymentDirection, PaymentStatus};
+use ldk_node::payment::{PaymentDetails, PaymentDirection, PaymentKind, PaymentStatus};
 use ldk_node::{Builder, Node, NodeError};
 use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt, SecretKey};
 
 use super::config::{ChainSource, WalletConfig};
-use super::view::{channel, closing_balance, event, is_htlc_of, node_payment, payment, preimage_of, sweep};
-use super::{hold, seed};
-use crate::wallet::{
-    Balances, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, MAX_DUST_EXPOSURE, Network,
-    NodeAddress, NodeId, NodePayment, OpenChannel, Outgoing, PayLimits, Wallet, WalletError, Withdraw,
+use super::hold::LIMITS;
+use super::view::{
+    chain_payment, channel, closing_balance, event, htlc, lightning_payment, payment, preimage_of, sweep,
 };
+use super::{hold, offers, seed};
+use crate::wallet::{
+    Balances, ChainPayment, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
+    LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing,
+    PayLimits, Wallet, WalletError, Withdraw,
+};
+
+/// What the network is told as a name, for nodes that have public channels: 32 bytes, filled up with zeros (BOLT 7).
+const ALIAS: [u8; 32] = *b"watershed\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// How long [`Wallet::stop`] waits for claims to be signed off by the peer.
 const CLAIMS: Duration = Duration::from_secs(3);
@@ -102,6 +110,8 @@ impl LdkWallet {
         let config = Config {
             network,
             storage_dir_path: data.join("node").to_string_lossy().into_owned(),
+            // A node that listens may have public channels; it has none unless one is opened as such.
+            node_alias: (!listening.is_empty()).then_some(NodeAlias(ALIAS)),
             listening_addresses: (!listening.is_empty()).then_some(listening),
             trusted_peers_0conf: settings.payer.iter().map(|p| p.id).collect(),
             // No peer is exempt from the anchor reserve: a miner without on-chain funds is then given a channel whose
@@ -152,7 +162,7 @@ impl LdkWallet {
     }
 
     /// Runs a call of the node's on a thread that may block.
-    fn on_node<T: Send + 'static, F>(
+    pub(super) fn on_node<T: Send + 'static, F>(
         &self,
         call: F,
     ) -> impl Future<Output = Result<T, WalletError>> + Send + use<T, F>
@@ -170,7 +180,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(call).await.map_err(|e| WalletError::Task(e.to_string()))?
 }
 
-fn refused(action: &'static str) -> impl Fn(NodeError) -> WalletError {
+pub(super) fn refused(action: &'static str) -> impl Fn(NodeError) -> WalletError {
     move |e| WalletError::Node { action, reason: e.to_string() }
 }
 
@@ -185,6 +195,10 @@ fn invoice_of(made: ldk_node::lightning_invoice::Bolt11Invoice) -> Result<Invoic
         .map_err(|e| WalletError::Node { action: "make an invoice", reason: e.to_string() })
 }
 
+fn is_on_chain(payment: &PaymentDetails) -> bool {
+    matches!(payment.kind, PaymentKind::Onchain { .. })
+}
+
 fn seconds(expiry: Duration) -> u32 {
     u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX)
 }
@@ -196,6 +210,10 @@ impl Wallet for LdkWallet {
 
     fn network(&self) -> Network {
         self.network
+    }
+
+    fn limits(&self) -> Limits {
+        LIMITS
     }
 
     fn sign_receipt(&self, receipt: &Receipt) -> Result<Envelope, WalletError> {
@@ -259,10 +277,27 @@ impl Wallet for LdkWallet {
                 Err(NodeError::InvalidInvoice) => {
                     Err(WalletError::NotSent("the node does not take this invoice"))
                 }
+                Err(NodeError::NotRunning) => Err(WalletError::NotSent("the node is stopped")),
+                // Most of all: the node could not write down what it had sent.
                 Err(e) => Err(refused("pay")(e)),
             }
         })
         .await
+    }
+
+    async fn pay_offer(
+        &self,
+        offer: &Offer,
+        amount: Msat,
+        note: String,
+        limits: PayLimits,
+    ) -> Result<(), WalletError> {
+        let offer = offer.clone();
+        self.on_node(move |node| offers::pay(node, &offer, amount, note, limits)).await
+    }
+
+    async fn offer_payment(&self, note: String) -> Result<Option<OfferPayment>, WalletError> {
+        self.on_node(move |node| Ok(offers::find(node, &note))).await
     }
 
     async fn claim(&self, hash: PaymentHash, amount: Msat, preimage: Preimage) -> Result<(), WalletError> {
@@ -299,13 +334,15 @@ impl Wallet for LdkWallet {
         .await
     }
 
-    async fn forget(&self, hash: PaymentHash) -> Result<bool, WalletError> {
+    async fn forget(&self, hashes: Vec<PaymentHash>) -> Result<Vec<PaymentHash>, WalletError> {
         self.on_node(move |node| {
-            if node.list_balances().lightning_balances.iter().any(|b| is_htlc_of(b, hash)) {
-                return Ok(false);
+            let in_flight: BTreeSet<_> =
+                node.list_balances().lightning_balances.iter().filter_map(htlc).collect();
+            let free: Vec<_> = hashes.into_iter().filter(|hash| !in_flight.contains(hash)).collect();
+            for hash in &free {
+                node.remove_payment(&PaymentId(hash.to_bytes())).map_err(refused("forget a payment"))?;
             }
-            node.remove_payment(&PaymentId(hash.to_bytes())).map_err(refused("forget a payment"))?;
-            Ok(true)
+            Ok(free)
         })
         .await
     }
@@ -321,8 +358,36 @@ impl Wallet for LdkWallet {
         .await
     }
 
-    async fn payments(&self) -> Result<Vec<NodePayment>, WalletError> {
-        self.on_node(|node| Ok(node.list_payments().iter().filter_map(node_payment).collect())).await
+    async fn lightning_payments(&self) -> Result<Vec<LightningPayment>, WalletError> {
+        self.on_node(|node| {
+            let found = node.list_payments_with_filter(|p| !is_on_chain(p));
+            Ok(found.iter().filter_map(lightning_payment).collect())
+        })
+        .await
+    }
+
+    async fn in_flight(&self) -> Result<Msat, WalletError> {
+        self.on_node(|node| {
+            let pending = node.list_payments_with_filter(|p| {
+                !is_on_chain(p)
+                    && p.direction == PaymentDirection::Outbound
+                    && p.status == PaymentStatus::Pending
+            });
+            let amounts = pending.iter().map(|p| p.amount_msat.unwrap_or(0));
+            Ok(Msat::new(amounts.fold(0, u64::saturating_add)))
+        })
+        .await
+    }
+
+    async fn chain_payments(&self, known: Known) -> Result<Vec<ChainPayment>, WalletError> {
+        self.on_node(move |node| {
+            let found = node.list_payments_with_filter(|p| match &p.kind {
+                PaymentKind::Onchain { txid, .. } => !known(&txid.to_string()),
+                _ => false,
+            });
+            Ok(found.iter().filter_map(chain_payment).collect())
+        })
+        .await
     }
 
     async fn tip(&self) -> Result<u32, WalletError> {
@@ -388,14 +453,20 @@ impl Wallet for LdkWallet {
 
     async fn open_channel(&self, open: OpenChannel) -> Result<ChannelName, WalletError> {
         self.on_node(move |node| {
-            let OpenChannel { peer, sats } = open;
+            let OpenChannel { peer, sats, public } = open;
             let config = ChannelConfig {
                 max_dust_htlc_exposure: MaxDustHTLCExposure::FixedLimit {
-                    limit_msat: MAX_DUST_EXPOSURE.msat(),
+                    limit_msat: LIMITS.max_dust.msat(),
                 },
                 ..ChannelConfig::default()
             };
-            match node.open_channel(peer.id, socket(&peer.address)?, sats, None, Some(config)) {
+            let address = socket(&peer.address)?;
+            let opened = if public {
+                node.open_announced_channel(peer.id, address, sats, None, Some(config))
+            } else {
+                node.open_channel(peer.id, address, sats, None, Some(config))
+            };
+            match opened {
                 Ok(name) => Ok(name.0.to_string()),
                 Err(NodeError::ConnectionFailed) => Err(WalletError::Connection(peer.to_string())),
                 Err(NodeError::InsufficientFunds) => {
@@ -484,7 +555,7 @@ impl Wallet for LdkWallet {
 fn allow_dust(node: &Node, name: &str) -> Result<(), WalletError> {
     let open = node.list_channels();
     let Some(channel) = open.iter().find(|c| c.user_channel_id.0.to_string() == name) else { return Ok(()) };
-    let limit_msat = MAX_DUST_EXPOSURE.msat();
+    let limit_msat = LIMITS.max_dust.msat();
     let config = ChannelConfig {
         max_dust_htlc_exposure: MaxDustHTLCExposure::FixedLimit { limit_msat },
         ..channel.config

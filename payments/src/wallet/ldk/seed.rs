@@ -60,6 +60,7 @@ mod tests {
             chain: "tcp://h:1".parse().unwrap(),
             listen: vec![],
             payer: None,
+            channels: Default::default(),
         };
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let made = init(one.path(), &config, [5; 32]).unwrap();

@@ -9,7 +9,7 @@ use ldk_node::payment::{ConfirmationStatus, PaymentDetails, PaymentDirection, Pa
 use ldk_node::{ChannelDetails, LightningBalance, Node, PendingSweepBalance};
 use watershed_protocol::{Msat, PaymentHash, Preimage};
 
-use crate::wallet::{Channel, ClosedChannelFunds, Event, NodePayment};
+use crate::wallet::{ChainPayment, Channel, ClosedChannelFunds, Event, LightningPayment};
 
 pub(super) fn payment(node: &Node, hash: PaymentHash, direction: PaymentDirection) -> Option<PaymentDetails> {
     // LDK Node names a BOLT 11 payment by its hash.
@@ -18,34 +18,39 @@ pub(super) fn payment(node: &Node, hash: PaymentHash, direction: PaymentDirectio
 
 pub(super) fn preimage_of(payment: &PaymentDetails) -> Option<Preimage> {
     match &payment.kind {
-        PaymentKind::Bolt11 { preimage, .. } | PaymentKind::Bolt11Jit { preimage, .. } => {
-            preimage.map(|p| Preimage::from_bytes(p.0))
-        }
+        PaymentKind::Bolt11 { preimage, .. }
+        | PaymentKind::Bolt11Jit { preimage, .. }
+        | PaymentKind::Bolt12Offer { preimage, .. } => preimage.map(|p| Preimage::from_bytes(p.0)),
         _ => None,
     }
 }
 
-pub(super) fn node_payment(payment: &PaymentDetails) -> Option<NodePayment> {
-    let outgoing = payment.direction == PaymentDirection::Outbound;
-    let amount = Msat::new(payment.amount_msat.unwrap_or(0));
-    let fee = Msat::new(payment.fee_paid_msat.unwrap_or(0));
+pub(super) fn lightning_payment(payment: &PaymentDetails) -> Option<LightningPayment> {
     let hash = match &payment.kind {
-        PaymentKind::Onchain { txid, status } => {
-            let confirmed = matches!(status, ConfirmationStatus::Confirmed { .. });
-            return Some(NodePayment::OnChain { txid: txid.to_string(), outgoing, amount, fee, confirmed });
-        }
+        PaymentKind::Onchain { .. } => return None,
         PaymentKind::Bolt11 { hash, .. }
         | PaymentKind::Bolt11Jit { hash, .. }
         | PaymentKind::Spontaneous { hash, .. } => Some(*hash),
         PaymentKind::Bolt12Offer { hash, .. } | PaymentKind::Bolt12Refund { hash, .. } => *hash,
     };
-    Some(NodePayment::Lightning {
+    Some(LightningPayment {
         hash: PaymentHash::from_bytes(hash?.0),
-        outgoing,
-        amount,
-        fee,
+        outgoing: payment.direction == PaymentDirection::Outbound,
+        amount: Msat::new(payment.amount_msat.unwrap_or(0)),
+        fee: Msat::new(payment.fee_paid_msat.unwrap_or(0)),
         pending: payment.status == PaymentStatus::Pending,
         succeeded: payment.status == PaymentStatus::Succeeded,
+    })
+}
+
+pub(super) fn chain_payment(payment: &PaymentDetails) -> Option<ChainPayment> {
+    let PaymentKind::Onchain { txid, status } = &payment.kind else { return None };
+    Some(ChainPayment {
+        txid: txid.to_string(),
+        outgoing: payment.direction == PaymentDirection::Outbound,
+        amount: Msat::new(payment.amount_msat.unwrap_or(0)),
+        fee: Msat::new(payment.fee_paid_msat.unwrap_or(0)),
+        confirmed: matches!(status, ConfirmationStatus::Confirmed { .. }),
     })
 }
 
@@ -91,13 +96,15 @@ pub(super) fn closing_balance(
     })
 }
 
-/// Whether a balance is an HTLC with that hash, in a channel or on the chain.
-pub(super) fn is_htlc_of(balance: &LightningBalance, hash: PaymentHash) -> bool {
+/// The hash of a balance that is an HTLC, in a channel or on the chain.
+pub(super) fn htlc(balance: &LightningBalance) -> Option<PaymentHash> {
     match balance {
         LightningBalance::MaybeTimeoutClaimableHTLC { payment_hash, .. }
         | LightningBalance::MaybePreimageClaimableHTLC { payment_hash, .. }
-        | LightningBalance::ContentiousClaimable { payment_hash, .. } => payment_hash.0 == hash.to_bytes(),
-        _ => false,
+        | LightningBalance::ContentiousClaimable { payment_hash, .. } => {
+            Some(PaymentHash::from_bytes(payment_hash.0))
+        }
+        _ => None,
     }
 }
 
@@ -130,11 +137,20 @@ pub(super) fn sweep(balance: &PendingSweepBalance) -> ClosedChannelFunds {
 }
 
 /// Whether a channel that we opened has anchors, from the fee of its commitment transaction: BOLT 3 gives the transaction
-/// a weight of 724 without and 1124 with anchors, plus 172 for each HTLC output, so the remainder by 172 tells.
+/// a weight of 724 without and 1124 with anchors, plus 172 for each HTLC output, so the remainder by 172 tells. The fee
+/// that the node shows is what the outputs leave, and each of them is rounded down to the sat.
 fn has_anchors(fee_sats: u64, feerate_per_kw: u64) -> bool {
-    let weight = |base: u64, htlcs: u64| (base + 172 * htlcs) * feerate_per_kw / 1000;
-    let is = |base| (0..=2 * 483).any(|htlcs| weight(base, htlcs) == fee_sats);
-    is(1124) && !is(724)
+    let off = |base: u64| {
+        let left = |htlcs: u64| {
+            let left = fee_sats.checked_sub((base + 172 * htlcs) * feerate_per_kw / 1000)?;
+            (left <= htlcs + 1).then_some(left)
+        };
+        (0..=2 * 483).filter_map(left).min()
+    };
+    match (off(1124), off(724)) {
+        (Some(with), Some(without)) => with < without,
+        (with, _) => with.is_some(),
+    }
 }
 
 pub(super) fn channel(details: &ChannelDetails, on_close: &[LightningBalance]) -> Channel {
@@ -232,8 +248,17 @@ mod tests {
     fn anchors_are_told_from_the_fee() {
         for rate in [253, 1000, 5000, 25_000] {
             for htlcs in [0, 1, 6, 50] {
-                assert!(has_anchors((1124 + 172 * htlcs) * rate / 1000, rate), "{rate} {htlcs}");
-                assert!(!has_anchors((724 + 172 * htlcs) * rate / 1000, rate), "{rate} {htlcs}");
+                // as many outputs as lose a part of a sat
+                for lost in [0, 1, htlcs.min(5) + 1] {
+                    assert!(
+                        has_anchors((1124 + 172 * htlcs) * rate / 1000 + lost, rate),
+                        "{rate} {htlcs} {lost}"
+                    );
+                    assert!(
+                        !has_anchors((724 + 172 * htlcs) * rate / 1000 + lost, rate),
+                        "{rate} {htlcs} {lost}"
+                    );
+                }
             }
         }
     }

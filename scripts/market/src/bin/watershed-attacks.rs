@@ -35,20 +35,61 @@ struct Group {
     cheats: &'static [(&'static str, u32)],
     validator: Option<&'static str>,
     coordinator: Option<&'static str>,
+    promise: Promise,
 }
+
+/// The most that something may come to.
+#[derive(Clone, Copy, PartialEq)]
+enum Most {
+    Nothing,
+    /// One validator's half of the reward of so many miners, in every round.
+    Half(u64),
+    /// The same, in one round.
+    HalfOnce(u64),
+    /// It is a matter of luck.
+    Any,
+}
+
+impl Most {
+    fn allows(self, msat: u64, rounds: u32) -> bool {
+        let half = REWARD * 1000 / 2;
+        match self {
+            Self::Nothing => msat == 0,
+            Self::Half(miners) => msat <= half * miners * u64::from(rounds),
+            Self::HalfOnce(miners) => msat <= half * miners,
+            Self::Any => true,
+        }
+    }
+}
+
+/// What docs/MARKET.md promises of an attack. A promise that is not kept fails this program.
+#[derive(Clone, Copy)]
+struct Promise {
+    /// What all cheats of the group gain together.
+    gained: Most,
+    /// What both honest miners lose together.
+    lost: Most,
+    /// Whether the audit finds that something false was signed; none if that is a matter of luck.
+    fault: Option<bool>,
+}
+
+/// Nothing is gained, nobody loses, and everything that was signed is true.
+const NOTHING: Promise = Promise { gained: Most::Nothing, lost: Most::Nothing, fault: Some(false) };
 
 const GROUPS: &[Group] = &[
     Group {
         name: "no-work",
-        cheats: &[("zero", 0), ("random", 0), ("skipped-steps", 0), ("stale", 1), ("zero", 1)],
+        cheats: &[("zero", 0), ("random", 0), ("stale", 1), ("zero", 1)],
         validator: None,
         coordinator: None,
+        promise: NOTHING,
     },
     Group {
         name: "other-work",
         cheats: &[("scaled", 0), ("wrong-shard", 0), ("wrong-checkpoint", 0), ("low-precision", 0)],
         validator: None,
         coordinator: None,
+        promise: NOTHING,
     },
     Group {
         name: "false-words",
@@ -62,13 +103,72 @@ const GROUPS: &[Group] = &[
         ],
         validator: None,
         coordinator: None,
+        promise: NOTHING,
     },
-    Group { name: "lazy-validator", cheats: &[("zero", 0)], validator: Some("lazy"), coordinator: None },
-    Group { name: "lying-validator", cheats: &[], validator: Some("lying"), coordinator: None },
-    Group { name: "offline-validator", cheats: &[], validator: Some("offline"), coordinator: None },
-    Group { name: "swapped-checkpoint", cheats: &[], validator: None, coordinator: Some("swap-checkpoint") },
-    Group { name: "dropped-submission", cheats: &[], validator: None, coordinator: Some("drop-submission") },
-    Group { name: "withheld-secrets", cheats: &[], validator: None, coordinator: Some("withhold-secrets") },
+    Group {
+        // What is faked in part is found with a probability.
+        name: "hidden-work",
+        cheats: &[("skipped-steps", 0), ("selective-opening", 0), ("poisoned-chunk", 0)],
+        validator: None,
+        coordinator: None,
+        promise: Promise { gained: Most::Any, fault: None, ..NOTHING },
+    },
+    Group {
+        name: "colluding-validator",
+        cheats: &[("zero", 0)],
+        validator: Some("colluding"),
+        coordinator: None,
+        promise: Promise { gained: Most::Half(1), ..NOTHING },
+    },
+    Group {
+        name: "lazy-validator",
+        cheats: &[("zero", 0)],
+        validator: Some("lazy"),
+        coordinator: None,
+        promise: Promise { gained: Most::Half(1), ..NOTHING },
+    },
+    Group {
+        name: "lying-validator",
+        cheats: &[],
+        validator: Some("lying"),
+        coordinator: None,
+        promise: Promise { lost: Most::HalfOnce(2), ..NOTHING },
+    },
+    Group {
+        name: "offline-validator",
+        cheats: &[],
+        validator: Some("offline"),
+        coordinator: None,
+        promise: Promise { lost: Most::Half(2), ..NOTHING },
+    },
+    Group {
+        name: "swapped-checkpoint",
+        cheats: &[],
+        validator: None,
+        coordinator: Some("swap-checkpoint"),
+        promise: Promise { fault: Some(true), ..NOTHING },
+    },
+    Group {
+        name: "dropped-submission",
+        cheats: &[],
+        validator: None,
+        coordinator: Some("drop-submission"),
+        promise: Promise { fault: Some(true), ..NOTHING },
+    },
+    Group {
+        name: "withheld-secrets",
+        cheats: &[],
+        validator: None,
+        coordinator: Some("withhold-secrets"),
+        promise: NOTHING,
+    },
+    Group {
+        name: "early-judged",
+        cheats: &[],
+        validator: None,
+        coordinator: Some("early-judged"),
+        promise: NOTHING,
+    },
 ];
 
 const REWARD: u64 = 1500;
@@ -168,7 +268,8 @@ fn rows(group: &Group, summary: &Summary, reasons: &BTreeMap<String, Vec<String>
     rows
 }
 
-async fn attack(args: &Args, group: &Group) -> Result<Vec<Row>, Failed> {
+/// One market. Counts in `broken` what is not as promised.
+async fn attack(args: &Args, group: &Group, broken: &mut u32) -> Result<Vec<Row>, Failed> {
     println!("\n== {}", group.name);
     let mut world = World::start(options(args, group)?, &|_| {}).await?;
     let mut found = BTreeMap::new();
@@ -195,10 +296,21 @@ async fn attack(args: &Args, group: &Group) -> Result<Vec<Row>, Failed> {
         summary.accepted, summary.rejected, summary.sums_agree, summary.audit
     );
     let rows = rows(group, &summary, &found, args.rounds);
-    if !summary.sums_agree {
-        return Err(Failed::Answer("the miners' books do not agree with the coordinator's".to_owned()));
-    }
     world.stop()?;
+    let gained = rows.iter().map(|r| r.gained).sum();
+    let lost = rows.first().map_or(0, |r| r.harmed);
+    let Promise { gained: most_gained, lost: most_lost, fault } = group.promise;
+    for (kept, what) in [
+        (summary.sums_agree, "the miners' books do not agree with the coordinator's"),
+        (most_gained.allows(gained, args.rounds), "more was gained than should be"),
+        (most_lost.allows(lost, args.rounds), "honest miners lost more than should be"),
+        (fault.is_none_or(|fault| fault != summary.sound), "the audit does not find what it should"),
+    ] {
+        if !kept {
+            println!("NOT AS PROMISED: {what} (gained {}, lost {})", sat(gained), sat(lost));
+            *broken += 1;
+        }
+    }
     Ok(rows)
 }
 
@@ -212,14 +324,14 @@ fn main() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(async {
-        let mut all = Vec::new();
+        let (mut all, mut broken) = (Vec::new(), 0);
         for group in GROUPS.iter().filter(|g| g.name.contains(&args.only)) {
-            all.extend(attack(&args, group).await?);
+            all.extend(attack(&args, group, &mut broken).await?);
         }
-        Ok::<_, Failed>(all)
+        Ok::<_, Failed>((all, broken))
     });
     match outcome {
-        Ok(rows) => {
+        Ok((rows, broken)) => {
             println!("\n{:<20} {:>10} {:>14}  caught by", "attack", "gained", "honest lost");
             for row in rows {
                 println!(
@@ -230,7 +342,13 @@ fn main() -> ExitCode {
                     row.caught
                 );
             }
-            ExitCode::SUCCESS
+            match broken {
+                0 => ExitCode::SUCCESS,
+                n => {
+                    eprintln!("error: {n} promises were not kept");
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(e) => {
             eprintln!("error: {e}");

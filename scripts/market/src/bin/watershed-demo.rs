@@ -1,11 +1,12 @@
 //! The demo: the whole market on one machine, from a sponsor's pledge to an audited model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use watershed_market::{Failed, MinerKind, Options, Summary, ValidatorKind, World, registers, sat};
+use watershed_protocol::data::Register;
 use watershed_protocol::market::view::RunView;
 
 /// The whole market on one machine: a sponsor pays, miners train, one of them cheats, validators check.
@@ -40,6 +41,14 @@ struct Args {
     exit: bool,
 }
 
+/// A person's own text: folders that are named for a register are that, everything else is narrative.
+fn own_text(folder: &Path) -> Result<Vec<(PathBuf, String)>, Failed> {
+    let known = |name: &str| name.parse::<Register>().is_ok();
+    let named: Vec<(PathBuf, String)> =
+        registers(folder)?.into_iter().filter(|(path, name)| path.is_dir() && known(name)).collect();
+    Ok(if named.is_empty() { vec![(folder.to_owned(), Register::Narrative.to_string())] } else { named })
+}
+
 fn options(args: &Args) -> Result<Options, Failed> {
     if args.dir.exists() {
         std::fs::remove_dir_all(&args.dir).map_err(Failed::io(args.dir.to_string_lossy()))?;
@@ -47,7 +56,7 @@ fn options(args: &Args) -> Result<Options, Failed> {
     std::fs::create_dir_all(&args.dir).map_err(Failed::io(args.dir.to_string_lossy()))?;
     let dir = std::fs::canonicalize(&args.dir).map_err(Failed::io(args.dir.to_string_lossy()))?;
     let texts = match &args.text {
-        Some(folder) => vec![(folder.clone(), "narrative".to_owned())],
+        Some(folder) => own_text(folder)?,
         None => registers(&args.registers)?,
     };
     let count = args.miners.max(2);
@@ -147,10 +156,9 @@ fn check(s: &Summary) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn demo(args: &Args) -> Result<(), Failed> {
-    let options = options(args)?;
-    let limit = Duration::from_secs(120 + u64::from(options.rounds) * 300);
-    let mut world = World::start(options, &say).await?;
+/// Follows the run to its end, and says what came of it.
+async fn watch(args: &Args, world: &mut World) -> Result<(), Failed> {
+    let limit = Duration::from_secs(120 + u64::from(world.options.rounds) * 300);
     say(&format!("miners work; watch at {}/runs/{}", world.url, world.run));
     let mut last: Option<RunView> = None;
     let mut told = |now: &RunView| {
@@ -158,18 +166,42 @@ async fn demo(args: &Args) -> Result<(), Failed> {
         last = Some(now.clone());
     };
     world.follow(limit, &mut told).await?;
+    say("the audit: everything that was signed is followed, everything that was computed is computed again");
     let summary = world.summary(100).await?;
     tell(&summary);
     if let Some(path) = &args.summary {
         let text = serde_json::to_string_pretty(&summary).map_err(|e| Failed::Answer(e.to_string()))?;
         std::fs::write(path, text).map_err(Failed::io(path.to_string_lossy()))?;
     }
-    check(&summary)?;
-    if !args.exit {
-        say(&format!("everything stays up at {}; Ctrl-C stops it", world.url));
-        watershed_payments::cli::stop_signal().await;
-    }
-    world.stop()
+    check(&summary)
+}
+
+async fn demo(args: &Args) -> Result<(), Failed> {
+    let stopped = watershed_payments::cli::stop_signal();
+    tokio::pin!(stopped);
+    let mut world = tokio::select! {
+        world = World::start(options(args)?, &say) => world?,
+        () = &mut stopped => return Err(Failed::Answer("stopped before anything had begun".to_owned())),
+    };
+    let kept = tokio::select! {
+        kept = watch(args, &mut world) => Some(kept),
+        () = &mut stopped => None,
+    };
+    let outcome = match kept {
+        Some(kept) if args.exit => kept,
+        Some(kept) => {
+            if let Err(e) = &kept {
+                eprintln!("error: {e}");
+            }
+            say(&format!("everything stays up at {}; Ctrl-C stops it", world.url));
+            stopped.await;
+            kept
+        }
+        None => Err(Failed::Answer("stopped before the end".to_owned())),
+    };
+    say("stopping everything");
+    world.stop()?;
+    outcome
 }
 
 fn main() -> ExitCode {
@@ -181,12 +213,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = demo(&args) => outcome,
-            () = watershed_payments::cli::stop_signal(), if args.exit => Err(Failed::Answer("stopped".to_owned())),
-        }
-    });
+    let outcome = runtime.block_on(demo(&args));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -42,6 +42,9 @@ impl Random {
 
 const VICTIMS: [&str; 6] = ["coordinator", "miner-1", "miner-2", "validator-1", "validator-2", "bitcoind"];
 
+/// What an assignment pays, in sat.
+const REWARD: u64 = 1500;
+
 fn options(args: &Args, number: u32) -> Result<Options, Failed> {
     std::fs::create_dir_all(&args.dir).map_err(Failed::io(args.dir.to_string_lossy()))?;
     let dir = std::fs::canonicalize(&args.dir)
@@ -60,8 +63,9 @@ fn options(args: &Args, number: u32) -> Result<Options, Failed> {
         inner_steps: 20,
         batch: 2,
         sequence: 64,
-        reward: 1500,
-        goal: 0,
+        reward: REWARD,
+        // Twice of what two miners and two verdicts each cost: a round whose miners were killed is paid again.
+        goal: 2 * 2 * (REWARD + 2 * REWARD / 100) * u64::from(args.rounds),
         seconds: [60, 90, 45, 90],
         false_coordinator: None,
         keys_of: None,
@@ -105,20 +109,22 @@ async fn run(args: &Args, number: u32, left: u32, random: &mut Random) -> Result
     let books =
         world.programs.output("watershed-payments", &["--data", &wallet, "ledger", "reconcile"]).await;
     println!(
-        "run {number}: {} kills in {:.0} s ({}); {} of {} rounds, {} accepted, paid {}, back {}; books agree: {}; ledger: {}; {}",
+        "run {number}: {} kills in {:.0} s ({}); {} of {} rounds, {} accepted, pledged {}, paid {}, back {}; books agree: {}; ledger: {}; {}",
         killed.len(),
         began.elapsed().as_secs_f64(),
         killed.join(" "),
         view.rounds_done,
         view.rounds,
         summary.accepted,
+        summary.pledged_msat / 1000,
         summary.paid_msat / 1000,
         summary.back_msat / 1000,
         summary.sums_agree,
         if books.is_ok() { "exact" } else { "differs" },
         summary.audit,
     );
-    if !summary.sums_agree || !summary.sound {
+    let whole = summary.pledged_msat == summary.paid_msat + summary.fees_msat + summary.left_msat;
+    if !summary.sums_agree || !summary.sound || !whole {
         return Err(Failed::Answer(format!(
             "something was lost; everything is in {}",
             world.options.dir.display()

@@ -1,0 +1,87 @@
+//! Networks that a test cannot be part of: a node starts with what a server tells it, or says what is wrong.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use watershed_payments::regtest::free_port;
+use watershed_payments::wallet::ldk::{ChainSource, LdkWallet, WalletConfig, init};
+use watershed_payments::wallet::{ChannelPolicy, Network, Wallet as _, WalletError};
+use watershed_protocol::Msat;
+
+const NETWORKS: [(Network, &str); 4] = [
+    (Network::Bitcoin, "lnbc"),
+    (Network::Testnet, "lntb"),
+    (Network::Signet, "lntbs"),
+    (Network::Regtest, "lnbcrt"),
+];
+
+async fn start(dir: &Path, network: Network, chain: ChainSource) -> Result<LdkWallet, WalletError> {
+    let channels = ChannelPolicy::default();
+    let config = WalletConfig { network, chain, listen: Vec::new(), payer: None, channels };
+    init(dir, &config, [1; 32]).unwrap();
+    tokio::time::timeout(Duration::from_secs(60), LdkWallet::start(dir.to_owned())).await.unwrap()
+}
+
+/// An Esplora server that knows fees and nothing else. It ends with the process.
+fn esplora() -> ChainSource {
+    let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = server.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in server.incoming() {
+            let mut client = client.unwrap();
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
+                while let Some(Ok(request)) = lines.next() {
+                    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                    let (status, body) = match request.contains("/fee-estimates") {
+                        true => ("200 OK", r#"{"1": 12.5, "6": 3.0, "144": 1.0, "1008": 1.0}"#),
+                        false => ("404 Not Found", "not here"),
+                    };
+                    let length = body.len();
+                    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
+                    if client.write_all(answer.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    ChainSource::Esplora(format!("http://127.0.0.1:{port}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_starts_on_every_network_with_an_esplora_server() {
+    for (network, prefix) in NETWORKS {
+        let dir = tempfile::tempdir().unwrap();
+        let wallet = start(dir.path(), network, esplora()).await.unwrap();
+        assert_eq!(wallet.network(), network);
+        let invoice = wallet.invoice(Msat::new(21_000), "x".into(), Duration::from_secs(60)).await.unwrap();
+        let text = invoice.to_string();
+        assert!(text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with("210n")), "{network}: {text}");
+        wallet.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_chain_source_that_does_not_answer_is_named_as_the_reason() {
+    for (network, _) in NETWORKS.into_iter().filter(|(network, _)| *network != Network::Regtest) {
+        let port = free_port().unwrap();
+        let servers = [format!("esplora+http://127.0.0.1:{port}"), format!("tcp://127.0.0.1:{port}")];
+        // On other networks LDK Node waits for a bitcoind with a fee rate of its own.
+        let bitcoind = (network == Network::Bitcoin).then(|| format!("bitcoind://u:secret@127.0.0.1:{port}"));
+        for source in servers.into_iter().chain(bitcoind) {
+            let dir = tempfile::tempdir().unwrap();
+            let refused = start(dir.path(), network, source.parse().unwrap()).await.map(|_| ());
+            let Err(WalletError::Start { .. }) = &refused else {
+                unreachable!("{network} {source}: {refused:?}")
+            };
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains("chain source") && !text.contains("secret"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What ends an audit early, and whose it is.
+
+use watershed_commons::log::LogError;
+use watershed_commons::record::RecordFault;
+use watershed_protocol::Digest;
+use watershed_protocol::decode;
+use watershed_protocol::market::Entry;
+
+/// The first thing that is wrong.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// The log does not hold.
+    #[error("the log: {0}")]
+    Log(#[from] LogError),
+    /// An entry does not follow from those before it.
+    #[error("entry {index}{by}: {fault}")]
+    Record { index: u64, by: String, fault: RecordFault },
+    /// Something that the record names is not there, or is something else. Nobody that signed it is to blame for that.
+    #[error(
+        "{what}, the blob {name}, {why}: whoever serves this record must have it, so that others can compute it again"
+    )]
+    Blob { what: String, name: Digest, why: String },
+    /// Another history than was shown before.
+    #[error("{0}")]
+    Rewritten(String),
+    /// The record lacks what its coordinator promised to put there.
+    #[error("{0}")]
+    Promise(String),
+    /// Computing again gives something else.
+    #[error("{0}")]
+    Computed(String),
+    /// It cannot be said: this machine or the network is in the way.
+    #[error("{0}")]
+    Unable(String),
+}
+
+impl Fault {
+    /// For programs.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Log(_) => "log",
+            Self::Record { .. } => "record",
+            Self::Blob { .. } => "blob",
+            Self::Rewritten(_) => "rewritten",
+            Self::Promise(_) => "promise",
+            Self::Computed(_) => "computed",
+            Self::Unable(_) => "unable",
+        }
+    }
+}
+
+/// What is wrong with a computation is told as text, with who signed it.
+impl From<String> for Fault {
+    fn from(text: String) -> Self {
+        Self::Computed(text)
+    }
+}
+
+/// Who signed what is wrong.
+pub(super) fn blame(bytes: &[u8]) -> String {
+    match decode::<Entry>(bytes) {
+        Ok(Entry::Message { envelope }) => format!(", signed by {}", envelope.claimed_signer()),
+        Ok(_) => ", signed by the coordinator".to_owned(),
+        Err(_) => String::new(),
+    }
+}
+
+/// For what keeps the audit from going on.
+pub(super) fn unable(e: impl std::fmt::Display) -> Fault {
+    Fault::Unable(e.to_string())
+}
