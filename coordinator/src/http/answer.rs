@@ -7,6 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use watershed_commons::client::from_text;
+use watershed_payments::treasury::TreasuryError;
 use watershed_protocol::market::view::{Refused, Signed};
 use watershed_protocol::{Envelope, Verified, Wire};
 
@@ -98,9 +99,9 @@ impl From<MoneyError> for Refuse {
         match error {
             MoneyError::Blob(e) => e.into(),
             MoneyError::Market(e) => e.into(),
+            MoneyError::Treasury(e @ TreasuryError::TooManyPledges { .. }) => Self::of("too-many-pledges", e),
             MoneyError::Treasury(e) => Self::of("refused", e),
             MoneyError::Destination(e) => Self::of(e.code(), e),
-            MoneyError::TooMany { .. } => Self::of("too-many-pledges", error),
             MoneyError::NoClaim => Self::of("no-claim", error),
             MoneyError::NothingLeft => Self::of("nothing-left", error),
             MoneyError::NotPaid(_) => Self::of("not-paid", error),
@@ -121,4 +122,16 @@ pub(super) fn open<T: Wire>(signed: &Signed) -> Result<(Verified<T>, Envelope), 
         .ok_or_else(|| Refuse::of("bad-envelope", "`envelope` is not the base64 of an envelope"))?;
     let verified = envelope.open::<T>().map_err(|e| Refuse::of("bad-signature", e))?;
     Ok((verified, envelope))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_on_pledges_is_told_as_one_that_passes() {
+        let refuse = Refuse::from(MoneyError::Treasury(TreasuryError::TooManyPledges { most: 100 }));
+        assert_eq!((refuse.0.as_u16(), refuse.1.code.as_str()), (429, "too-many-pledges"));
+        assert!(refuse.into_response().headers().contains_key(header::RETRY_AFTER));
+    }
 }

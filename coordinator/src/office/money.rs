@@ -28,14 +28,6 @@ pub enum MoneyError {
     /// Where a sponsor wants to be paid.
     #[error(transparent)]
     Destination(#[from] DestinationError),
-    /// Too many pledges that nobody has paid yet.
-    #[error("{count} pledges{} wait for their payment, which is the limit; try again in some minutes", if *.of_run { " for this run" } else { "" })]
-    TooMany {
-        /// How many.
-        count: usize,
-        /// Whether for this run alone.
-        of_run: bool,
-    },
     /// A token that is nobody's.
     #[error("this claim token is not that of a pledge for this run")]
     NoClaim,

@@ -1,7 +1,5 @@
 //! What sponsors get back: by itself where they wanted it, or for their token.
 
-use std::collections::BTreeMap;
-
 use futures_util::{StreamExt as _, stream};
 use watershed_payments::escrow::HoldState;
 use watershed_payments::ledger::Account;
@@ -13,12 +11,6 @@ use watershed_protocol::{Msat, PaymentHash, RunId};
 use super::money::{MoneyError, Refunded};
 use super::sum;
 use super::treasury::{PAYOUT, TreasuryMoney, name, other, since_1970};
-
-/// Most pledges of a run that were asked for and not paid.
-const UNPAID_OF_RUN: usize = 500;
-
-/// Most of all runs.
-const UNPAID: usize = 2_000;
 
 /// How often a destination that was left with a pledge is tried: for more than a day.
 const TRIES: u32 = 16;
@@ -43,16 +35,6 @@ fn by_itself(pledge: PaymentHash) -> String {
 }
 
 impl TreasuryMoney {
-    fn check_room(&self, run: RunId) -> Result<(), MoneyError> {
-        let unpaid: BTreeMap<_, usize> = self.treasury.unpaid_pledges()?;
-        let of_run = unpaid.get(&name(&run.to_string())?).copied().unwrap_or(0);
-        if of_run >= UNPAID_OF_RUN {
-            return Err(MoneyError::TooMany { count: of_run, of_run: true });
-        }
-        let all = unpaid.values().sum();
-        if all >= UNPAID { Err(MoneyError::TooMany { count: all, of_run: false }) } else { Ok(()) }
-    }
-
     pub(super) async fn make_pledge(
         &self,
         run: RunId,
@@ -60,7 +42,6 @@ impl TreasuryMoney {
         amount: Msat,
         refund_to: Option<&str>,
     ) -> Result<PledgeMade, MoneyError> {
-        self.check_room(run)?;
         let to: Option<Destination> = refund_to.map(str::parse).transpose()?;
         if let Some(to) = &to {
             to.check_lasting(&self.addresses, self.treasury.wallet().network(), since_1970())?;

@@ -1,13 +1,10 @@
 //! Who may claim what is left of a pledge, and where it is to go: a random token that only the sponsor knows.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use watershed_protocol::PaymentHash;
 
 use super::{Treasury, TreasuryError};
-use crate::escrow::{Hold, HoldState, Purpose};
 use crate::ledger::Name;
 use crate::store::{Change, Filter, Record, Store, get, list};
 use crate::wallet::{Destination, Wallet};
@@ -74,23 +71,5 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     pub fn claims(&self, campaign: &Name) -> Result<Vec<Claim>, TreasuryError> {
         let found = list::<Claim>(self.store.as_ref(), Filter::Group(&format!("campaign/{campaign}")))?;
         Ok(found.into_iter().map(|c| c.record).collect())
-    }
-
-    /// How many pledges of each campaign were asked for, can be paid, and are not.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn unpaid_pledges(&self) -> Result<BTreeMap<Name, usize>, TreasuryError> {
-        let mut counts = BTreeMap::new();
-        for hold in list::<Hold>(self.store.as_ref(), Filter::Open)? {
-            let Hold { purpose, state, invoice, .. } = hold.record;
-            if let Purpose::Pledge { campaign, .. } = purpose
-                && state == HoldState::Invoiced
-                && invoice.expires_at() > self.now()
-            {
-                *counts.entry(campaign).or_default() += 1;
-            }
-        }
-        Ok(counts)
     }
 }
