@@ -389,7 +389,8 @@ impl World {
             w.programs.output(program, &[arguments, &["sync"]].concat()).await?;
             let (first, rest) = arguments.split_last().unwrap_or((&"", &[]));
             let balance = w.programs.json(program, &[rest, &["--json", first, "balance"]].concat()).await?;
-            Ok(balance["on_chain_sat"].as_u64().filter(|s| *s > 0))
+            // What was mined is there at once, and can be spent a hundred blocks later.
+            Ok(balance["on_chain_spendable_sat"].as_u64().filter(|s| *s > 0))
         };
         self.until("a wallet sees its coins", 60, seen).await?;
         Ok(())
