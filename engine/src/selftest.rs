@@ -73,7 +73,7 @@ pub const EXPECTED: &[(&str, &str)] = include!("selftest_expected.in");
 /// # Errors
 /// The first operation that deviates or fails.
 pub fn check(device: &Device) -> Result<Vec<OperationDigest>, SelfTestError> {
-    let found = run(device)?;
+    let found = run(device, Vector::CONTRACT)?;
     compare(&found, EXPECTED)?;
     Ok(found)
 }
@@ -96,6 +96,26 @@ fn compare(
         }
     }
     Ok(())
+}
+
+/// Inputs and shapes of a run over all operations.
+#[derive(Clone, Copy, Debug)]
+pub struct Vector {
+    /// Seed of the inputs.
+    pub seed: u64,
+    /// Sizes relative to those of the contract's vector, as a fraction; none becomes less than 1.
+    pub scale: (usize, usize),
+    /// Whether some inputs are subnormal, which no operation gives but a file may hold.
+    pub subnormals: bool,
+}
+
+impl Vector {
+    /// The one that [`EXPECTED`] belongs to.
+    pub const CONTRACT: Self = Self { seed: 0x5741_5445_5253_4845, scale: (1, 1), subnormals: false };
+
+    fn size(&self, n: usize) -> usize {
+        (n * self.scale.0 / self.scale.1).max(1)
+    }
 }
 
 /// One digest for the whole vector: SHA-256 over the operations' digests in order.
@@ -124,13 +144,13 @@ impl Generator {
         ((self.next() >> 40) as f32 / 8_388_608.0) - 1.0
     }
 
-    /// Ordinary numbers, zeros of both signs, and numbers `2^-range ..= 2^range` away.
-    fn hostile(&mut self, n: usize, range: u32) -> Vec<f32> {
+    /// Ordinary numbers, zeros of both signs, numbers `2^-range ..= 2^range` away, and perhaps subnormals.
+    fn hostile(&mut self, n: usize, range: u32, subnormals: bool) -> Vec<f32> {
         (0..n)
             .map(|_| {
                 let kind = self.next() % 16;
                 let x = self.unit();
-                match kind {
+                let x = match kind {
                     0 => 0.0,
                     1 => -0.0,
                     2..=6 => {
@@ -138,9 +158,12 @@ impl Generator {
                         x * f32::from_bits(e << 23)
                     }
                     _ => x,
+                };
+                if subnormals && self.next().is_multiple_of(16) {
+                    return f32::from_bits(self.next() as u32 & 0x807f_ffff);
                 }
+                crate::scalar::flush(x, 0)
             })
-            .map(|x| crate::scalar::flush(x, 0))
             .collect()
     }
 
@@ -151,6 +174,7 @@ impl Generator {
 
 struct Runner<'a> {
     device: &'a Device,
+    vector: Vector,
     random: Generator,
     found: Vec<OperationDigest>,
 }
@@ -161,7 +185,7 @@ impl Runner<'_> {
     }
 
     fn input(&mut self, shape: [usize; 3], range: u32) -> Tensor<3> {
-        let values = self.random.hostile(shape.iter().product(), range);
+        let values = self.random.hostile(shape.iter().product(), range, self.vector.subnormals);
         self.floats(values, shape)
     }
 
@@ -196,13 +220,13 @@ fn job(precision: Precision, left_transposed: bool, right_transposed: bool) -> P
     ProductJob { left_transposed, right_transposed, precision, causal: Causal::None }
 }
 
-/// Runs every operation of the contract on `device`.
+/// Runs every operation of the contract on `device`, with the inputs and shapes of `vector`.
 ///
 /// # Errors
 /// [`SelfTestError::Failed`] if the device does.
-pub fn run(device: &Device) -> Result<Vec<OperationDigest>, SelfTestError> {
+pub fn run(device: &Device, vector: Vector) -> Result<Vec<OperationDigest>, SelfTestError> {
     let device = device.clone().inner();
-    let mut r = Runner { device: &device, random: Generator(0x5741_5445_5253_4845), found: Vec::new() };
+    let mut r = Runner { device: &device, vector, random: Generator(vector.seed), found: Vec::new() };
     products(&mut r)?;
     rows(&mut r)?;
     attention(&mut r)?;
@@ -224,6 +248,7 @@ fn products(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
         let precision: Precision = width.parse().map_err(failed)?;
         let mut results = Vec::new();
         for (batch, m, n, k, range) in [(1, 5, 7, 1, 1), (2, 33, 17, 100, 12), (1, 9, 31, 2050, 30)] {
+            let [m, n, k] = [m, n, k].map(|size| r.vector.size(size));
             let (a, b) = (r.input([batch, m, k], range), r.input([batch, n, k], range));
             results.push(crate::ops::tensor::product(a, b, job(precision, false, false)));
             let (a, b) = (r.input([batch, k, m], range), r.input([batch, k, n], range));
@@ -235,22 +260,27 @@ fn products(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
 }
 
 fn rows(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
-    let (a, b) = (r.input([1, 37, 45], 126), r.input([1, 37, 45], 126));
+    let size = |n| r.vector.size(n);
+    let [rows, columns] = [size(37), size(45)];
+    let [tall, narrow, long, mean] = [size(101), size(70), size(9000), size(333)];
+    let [tokens, hidden, inner] = [size(40), size(77), size(33)];
+    let (a, b) = (r.input([1, rows, columns], 126), r.input([1, rows, columns], 126));
     r.record("add", vec![out(D::exact_add(a.into_dispatch(), b.into_dispatch()))])?;
-    let (x, bias) = (r.input([1, 37, 45], 20), r.input([1, 1, 45], 20));
+    let (x, bias) = (r.input([1, rows, columns], 20), r.input([1, 1, columns], 20));
     r.record("bias", vec![out(D::exact_add_bias(x.into_dispatch(), bias.into_dispatch()))])?;
-    let x = r.input([1, 101, 70], 60);
+    let x = r.input([1, tall, narrow], 60);
     r.record("column sum", vec![out(D::exact_column_sum(x.into_dispatch()))])?;
-    let x = r.input([1, 1, 9000], 30);
+    let x = r.input([1, 1, long], 30);
     r.record("sum of squares", vec![out(D::exact_sum_of_squares(x.into_dispatch()))])?;
-    let x = r.input([1, 1, 333], 30);
+    let x = r.input([1, 1, mean], 30);
     r.record("mean", vec![out(D::exact_mean(x.into_dispatch()))])?;
-    let (x, w, dy) = (r.input([1, 40, 77], 20), r.input([1, 1, 77], 4), r.input([1, 40, 77], 20));
+    let (x, w, dy) =
+        (r.input([1, tokens, hidden], 20), r.input([1, 1, hidden], 4), r.input([1, tokens, hidden], 20));
     let (y, rms) = D::exact_rms_norm(x.clone().into_dispatch(), w.clone().into_dispatch(), 1e-5);
     r.record("RMSNorm", vec![out(y), out(rms.clone())])?;
     let (dx, dw) = D::exact_rms_norm_backward(dy.into_dispatch(), x.into_dispatch(), w.into_dispatch(), rms);
     r.record("RMSNorm gradient", vec![out(dx), out(dw)])?;
-    let (gu, dh) = (r.input([1, 40, 66], 7), r.input([1, 40, 33], 7));
+    let (gu, dh) = (r.input([1, tokens, 2 * inner], 7), r.input([1, tokens, inner], 7));
     let (h, kept) = D::exact_swiglu(gu.clone().into_dispatch());
     r.record("SwiGLU", vec![out(h)])?;
     let gradient = D::exact_swiglu_backward(gu.into_dispatch(), kept, dh.into_dispatch());
@@ -258,7 +288,8 @@ fn rows(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
 }
 
 fn attention(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
-    let h = Heads { batch: 2, seq: 37, kv_heads: 2, group: 3, head_dim: 6 };
+    let (seq, head_dim) = (r.vector.size(37), 2 * r.vector.size(3));
+    let h = Heads { batch: 2, seq, kv_heads: 2, group: 3, head_dim };
     let table = crate::model::rope::table(h.seq, h.head_dim, 10_000.0);
     let rope = r.floats(table, [1, h.seq, h.head_dim]);
     let qkv = r.input([1, h.tokens(), h.qkv_width()], 10);
@@ -280,7 +311,7 @@ fn attention(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
 }
 
 fn tokens(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
-    let (n, v, d) = (70, 19, 13);
+    let [n, v, d] = [70, 19, 13].map(|size| r.vector.size(size));
     let ids = r.random.ids(n, v);
     let mut order: Vec<i32> = (0..n as i32).collect();
     order.sort_by_key(|p| ids[*p as usize]);
@@ -307,10 +338,10 @@ fn tokens(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
 }
 
 fn optimizer(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
-    let shape = [1, 30, 50];
+    let shape = [1, r.vector.size(30), r.vector.size(50)];
     let (p, g, m) = (r.input(shape, 10), r.input(shape, 40), r.input(shape, 40));
-    let v: Vec<f32> = r.random.hostile(1500, 60).into_iter().map(f32::abs).collect();
-    let v = r.floats(v, shape);
+    let v = r.random.hostile(shape.iter().product(), 60, r.vector.subnormals);
+    let v = r.floats(v.into_iter().map(f32::abs).collect(), shape);
     let numbers = AdamwNumbers {
         gradient_scale: 0.7,
         beta1: 0.9,
@@ -329,16 +360,18 @@ fn optimizer(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
 
 /// Whole blocks, forward only: the composition of everything above.
 fn block(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
-    let h = Heads { batch: 2, seq: 33, kv_heads: 1, group: 2, head_dim: 8 };
+    let (seq, head_dim, inner) = (r.vector.size(33), 2 * r.vector.size(4), r.vector.size(24));
+    let h = Heads { batch: 2, seq, kv_heads: 1, group: 2, head_dim };
+    let hidden = h.query_heads() * head_dim;
     let numbers = crate::ops::blocks::BlockNumbers { eps: 1e-5, precision: Precision::default() };
     let table = crate::model::rope::table(h.seq, h.head_dim, 10_000.0);
     let rope = r.floats(table, [1, h.seq, h.head_dim]);
-    let x = r.input([1, h.tokens(), 16], 1);
+    let x = r.input([1, h.tokens(), hidden], 1);
     let (norm, qkv, bias, o) = (
-        r.input([1, 1, 16], 1),
-        r.input([1, h.qkv_width(), 16], 1),
+        r.input([1, 1, hidden], 1),
+        r.input([1, h.qkv_width(), hidden], 1),
         r.input([1, 1, h.qkv_width()], 1),
-        r.input([1, 16, 16], 1),
+        r.input([1, hidden, hidden], 1),
     );
     let y = D::block_attention(
         x.into_dispatch(),
@@ -351,7 +384,7 @@ fn block(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
         h,
         numbers,
     );
-    let (gate_up, down) = (r.input([1, 48, 16], 1), r.input([1, 16, 24], 1));
+    let (gate_up, down) = (r.input([1, 2 * inner, hidden], 1), r.input([1, hidden, inner], 1));
     let z = D::block_feed_forward(
         y.clone(),
         norm.into_dispatch(),

@@ -10,7 +10,7 @@ use watershed_engine::model::Profile;
 use watershed_engine::ops::kernels::ProductJob;
 use watershed_engine::ops::tensor::product;
 use watershed_engine::product::{Causal, Precision, View, reference};
-use watershed_engine::selftest;
+use watershed_engine::selftest::{self, Vector};
 use watershed_engine::train::Trainer;
 
 #[test]
@@ -18,6 +18,21 @@ fn every_operation_has_the_bits_of_the_contract() {
     let cpu = selftest::check(&Device::flex()).unwrap();
     let gpu = selftest::check(&wgpu()).unwrap();
     assert_eq!(cpu, gpu);
+}
+
+#[test]
+fn every_operation_agrees_on_other_inputs_and_shapes() {
+    let gpu = wgpu();
+    // Nearly everything 1, sizes on both sides of those that kernels are made for, and larger ones.
+    for scale in [(1, 10_000), (1, 12), (2, 5), (31, 33), (32, 31), (7, 4)] {
+        for (seed, subnormals) in [(1, false), (2, false), (3, true)] {
+            let vector = Vector { seed, scale, subnormals };
+            let [a, b] = [Device::flex(), gpu.clone()].map(|device| selftest::run(&device, vector).unwrap());
+            let differs = a.iter().zip(&b).find(|(a, b)| a != b).map(|(a, _)| a.operation);
+            assert_eq!(differs, None, "{vector:?}");
+            assert_eq!(a.len(), selftest::EXPECTED.len());
+        }
+    }
 }
 
 #[test]

@@ -44,6 +44,24 @@ fn stopped_and_resumed_at_any_step_it_is_the_same_trajectory() {
 }
 
 #[test]
+fn subnormals_that_come_with_a_state_are_zeros_on_every_device() {
+    let (_, config) = shapes()[0];
+    let (layout, zeros) = start(&config);
+    let mut zeros = zeros;
+    (zeros.parameters[5], zeros.first[6], zeros.second[7]) = (0.0, -0.0, 0.0);
+    let mut tiny = zeros.clone();
+    let lowest = |sign: u32| f32::from_bits(sign << 31 | 0x007f_ffff);
+    (tiny.parameters[5], tiny.first[6], tiny.second[7]) = (lowest(0), lowest(1), f32::MIN_POSITIVE);
+    let profile = Profile::Exact(Precision::default());
+    for device in [Device::flex(), common::wgpu()] {
+        let mut trainer = Trainer::new(layout.clone(), profile, settings(), &device, &tiny).unwrap();
+        assert_eq!(trainer.state().unwrap().digest().unwrap(), zeros.digest().unwrap());
+        trainer.load(&tiny).unwrap();
+        assert_eq!(trainer.digest().unwrap(), zeros.digest().unwrap());
+    }
+}
+
+#[test]
 fn any_steps_replay_from_their_state_and_a_lie_is_found_at_its_step() {
     let (mut trainer, start, window) = trainer();
     let whole = run(&mut trainer, &start, 0..5, 0);

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::{Layout, native, rope};
 use crate::ops::blocks::BlockNumbers;
+use crate::ops::host::flush;
 use crate::ops::kernels::Heads;
 use crate::ops::tensor::{AttentionParameters, attention, embedding, feed_forward, logits, loss};
 use crate::product::Precision;
@@ -281,14 +282,16 @@ impl Decoder {
     }
 }
 
-/// Splits a flat vector into tensors of the layout on `device`.
+/// Splits a flat vector into tensors of the layout on `device`. The numbers go through `flush`: a file or somebody else's state
+/// may hold subnormals, which devices treat differently.
 pub(crate) fn to_tensors(layout: &Layout, flat: &[f32], device: &Device) -> Vec<Tensor<3>> {
     layout
         .params()
         .iter()
         .map(|p| {
             let (rows, cols) = if p.kind.is_matrix() { (p.rows, p.cols) } else { (1, p.len) };
-            Tensor::from_data(TensorData::new(flat[p.range()].to_vec(), [1, rows, cols]), device)
+            let values: Vec<f32> = flat[p.range()].iter().map(|x| flush(*x)).collect();
+            Tensor::from_data(TensorData::new(values, [1, rows, cols]), device)
         })
         .collect()
 }

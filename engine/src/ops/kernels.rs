@@ -176,7 +176,7 @@ pub trait ExactKernels: Backend {
         vocab: usize,
     ) -> FloatTensor<Self>;
 
-    /// Per-row cross-entropy of `logits [1,n,v]` against `targets [n]`: with `m` the row maximum and
+    /// Per-row cross-entropy of `logits [1,n,v]` against `targets [n]`: with `m` the row maximum (+0 of zeros of both signs) and
     /// `e = exp(flush(x - m))`, `loss = flush(ln(sum(e)) - flush(x_target - m))`. Returns the losses `[1,1,n]` and the
     /// pairs `(m, recip(sum(e)))` `[1,n,2]`.
     fn exact_cross_entropy(

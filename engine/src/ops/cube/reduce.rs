@@ -22,7 +22,7 @@ pub(crate) fn lane_tree(value: f32, zero: u32) -> f32 {
     lanes[0usize]
 }
 
-/// The largest of the 32 lanes; every unit gets the result.
+/// The largest of the 32 lanes, +0 of zeros of both signs; every unit gets the result.
 #[cube]
 pub(crate) fn lane_max(value: f32) -> f32 {
     let mut lanes = Shared::<[f32]>::new_slice(32usize);
@@ -40,7 +40,12 @@ pub(crate) fn lane_max(value: f32) -> f32 {
         }
         sync_cube();
     }
-    lanes[0usize]
+    let bits = lanes[0usize].to_bits();
+    let mut out = bits;
+    if (bits & 0x7fffffffu32) == 0u32 {
+        out = 0u32;
+    }
+    f32::from_bits(out)
 }
 
 /// The largest of 32 unsigned numbers; every unit gets the result.

@@ -141,7 +141,7 @@ fn softmax_rows(s: &[f32], scale: f32, seq: usize, first: usize, p: &mut [f32]) 
     }
 }
 
-/// The largest element. Maxima do not depend on order, so lanes may be used freely.
+/// The largest element; +0 of zeros of both signs. So it does not depend on order, and lanes may be used freely.
 #[inline(always)]
 pub(crate) fn row_max(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
@@ -155,7 +155,7 @@ pub(crate) fn row_max(row: &[f32]) -> f32 {
     for x in lanes.iter().chain(chunks.remainder()) {
         max = if *x > max { *x } else { max };
     }
-    max
+    if max == 0.0 { 0.0 } else { max }
 }
 
 /// Gradient of the scores.
