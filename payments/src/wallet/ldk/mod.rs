@@ -7,6 +7,7 @@ mod offers;
 mod private;
 mod restore;
 mod seed;
+mod unfinished;
 mod view;
 
 pub use config::{ChainSource, WalletConfig};

@@ -27,7 +27,7 @@ use super::hold::LIMITS;
 use super::view::{
     chain_payment, channel, closing_balance, event, htlc, lightning_payment, payment, preimage_of, sweep,
 };
-use super::{hold, offers, seed};
+use super::{hold, offers, seed, unfinished};
 use crate::wallet::{
     Balances, ChainPayment, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
     LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing,
@@ -153,6 +153,7 @@ impl LdkWallet {
             advice: "See node.log in the data directory; most often the chain source of wallet.toml does not answer",
         };
         let node = builder.build().map_err(|e| start(e.to_string()))?;
+        unfinished::finish(&node)?;
         node.start().map_err(|e| start(e.to_string()))?;
         let key = hold::node_key(network, &words)?;
         let receipts =
@@ -184,7 +185,7 @@ pub(super) fn refused(action: &'static str) -> impl Fn(NodeError) -> WalletError
     move |e| WalletError::Node { action, reason: e.to_string() }
 }
 
-fn describe(text: &str) -> Result<Bolt11InvoiceDescription, WalletError> {
+pub(super) fn describe(text: &str) -> Result<Bolt11InvoiceDescription, WalletError> {
     let description = Description::new(text.to_owned())
         .map_err(|e| WalletError::Node { action: "make an invoice", reason: e.to_string() })?;
     Ok(Bolt11InvoiceDescription::Direct(description))
