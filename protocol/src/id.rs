@@ -73,6 +73,8 @@ pub struct BasisPointsError(pub u16);
 impl BasisPoints {
     /// The whole.
     pub const WHOLE: Self = Self(10_000);
+    /// One half.
+    pub const HALF: Self = Self(5_000);
 
     /// The number, 0 to 10,000.
     pub fn get(self) -> u16 {

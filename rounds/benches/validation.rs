@@ -7,74 +7,24 @@ use std::time::Instant;
 use watershed_engine::device;
 use watershed_engine::model::Preset;
 use watershed_protocol::data::{Mixture, Split, WindowSpec};
-use watershed_protocol::market::{
-    Assignment, ChecksSpec, Commitment, CompressionSpec, FundingSpec, InnerSpec, OuterSpec, Reveal,
-    RewardSpec, RoundsSpec, RunSpec, TrajectoryHash,
-};
-use watershed_protocol::{BasisPoints, Digest, Msat, RoundNumber, SecretKey, ShardSetId, decode, encode};
+use watershed_protocol::market::{Assignment, Commitment, InnerSpec, Reveal, RunSpec, TrajectoryHash};
+use watershed_protocol::{Digest, Msat, RoundNumber, SecretKey, ShardSetId, decode, encode};
 use watershed_rounds::{
     Carried, Claim, OpenedChunks, Workbench, data_spec, floats, model_spec, open_chunks, sha256,
 };
 use watershed_shards::library::Store;
 use watershed_shards::shard::OpenSet;
 
-/// The default policy, as `watershed-coordinator run new` writes it.
 fn spec(preset: Preset, set: &OpenSet, mixture: Mixture, steps: u32, batch: u32) -> RunSpec {
-    let half = BasisPoints::try_from(5000).unwrap();
-    RunSpec {
-        title: "benchmark".into(),
-        seed: 0,
-        model: model_spec(&preset.config()),
-        data: data_spec(set, mixture, 128, 100),
-        inner: InnerSpec {
-            steps,
-            batch,
-            precision: (12, 12),
-            carried: true,
-            peak_lr: 3e-3,
-            warmup_steps: 10,
-            floor: 0.1,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            clip: 1.0,
-        },
-        compression: CompressionSpec { top_k: 512, error_decay: 0.95 },
-        outer: OuterSpec { rate: 1.0, momentum: 0.0 },
-        rounds: RoundsSpec {
-            count: 10,
-            min_miners: 1,
-            max_miners: 4,
-            max_size: 1,
-            min_accepted: 1,
-            lock_seconds: 1,
-            train_seconds: 1,
-            reveal_seconds: 1,
-            verdict_seconds: 60,
-        },
-        checks: ChecksSpec {
-            replay_steps: 1,
-            chunks: 2,
-            score_sequences: 4,
-            validators: 0,
-            replay_share: BasisPoints::WHOLE,
-            trusted_after: 1,
-        },
-        reward: RewardSpec {
-            per_assignment: Msat::new(1_000_000),
-            base: half,
-            full_at: half,
-            tiers: 4,
-            window: 144,
-            verdict_fee: Msat::ZERO,
-        },
-        funding: FundingSpec { goal: Msat::ZERO, window: 144, joining_fee: Msat::ZERO },
-        committee: vec![watershed_protocol::market::CommitteeMember {
-            key: SecretKey::from_entropy([1; 32]).unwrap().public(),
-            url: None,
-        }],
-    }
+    let mut spec = RunSpec::smallest([SecretKey::from_entropy([1; 32]).unwrap().public()]);
+    spec.model = model_spec(&preset.config());
+    spec.data = data_spec(set, mixture, 128, 100);
+    spec.inner = InnerSpec { steps, batch, warmup_steps: 10, ..spec.inner };
+    spec.compression.top_k = 512;
+    (spec.rounds.count, spec.rounds.max_miners) = (10, 4);
+    spec.checks.score_sequences = 4;
+    (spec.reward.per_assignment, spec.reward.tiers) = (Msat::new(1_000_000), 4);
+    spec
 }
 
 fn measure(

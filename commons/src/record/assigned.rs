@@ -41,7 +41,9 @@ impl RunTold {
         if assignment.previous.is_some() && assignment.previous != self.last_accepted(assignment.miner) {
             return Err(wrong("it continues something else than the newest accepted work of its miner"));
         }
-        self.lots(&assignment, &lots)?;
+        // All that the miner did before is over: nobody has two tasks at once.
+        let record = self.record_of(assignment.miner);
+        self.lots(&assignment, record, &lots)?;
         if let Some(other) = self.index.overlapping(&assignment.window) {
             return Err(RecordFault::Overlap(other, id));
         }
@@ -54,6 +56,7 @@ impl RunTold {
             assignment,
             lots,
             node,
+            record,
             commitment: None,
             reveal: None,
             openings: BTreeMap::new(),
@@ -68,8 +71,13 @@ impl RunTold {
     }
 
     /// Whether lots are the whole reward, in tiers, under secrets of their own.
-    fn lots(&self, assignment: &Assignment, lots: &[TermsOffered]) -> Result<(), RecordFault> {
-        let (spec, holders) = (&self.spec, holders(&self.spec, &self.overruled, assignment));
+    fn lots(
+        &self,
+        assignment: &Assignment,
+        record: (u32, u32),
+        lots: &[TermsOffered],
+    ) -> Result<(), RecordFault> {
+        let (spec, holders) = (&self.spec, holders(&self.spec, &self.overruled, record, assignment));
         let mut tiers: BTreeMap<PublicKey, u32> = BTreeMap::new();
         for lot in lots {
             if !holders.contains(&lot.validator) {

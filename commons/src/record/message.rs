@@ -133,7 +133,7 @@ impl RunTold {
         let (checks, steps) = (&self.spec.checks, self.spec.inner.steps);
         match opening.step {
             Some(step) if step >= steps => return wrong("there is no such step"),
-            None if !checks.trusts(self.record_of(work.assignment.miner, work.assignment.round)) => {
+            None if !checks.trusts(work.record) => {
                 return wrong("nothing of a miner that is not trusted is to be replayed");
             }
             _ => {}

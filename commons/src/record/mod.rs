@@ -17,7 +17,7 @@ use watershed_protocol::market::{
     Assignment, Commitment, FinalState, Opened, Opening, Reveal, RunSpec, Spoken, Stepped, TermsOffered,
     TextSource, Verdict, is_disputed, is_sound, score_of,
 };
-use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RoundNumber, RunId};
+use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RunId};
 
 pub use fault::RecordFault;
 
@@ -30,6 +30,8 @@ pub struct Told {
     pub lots: Vec<TermsOffered>,
     /// The miner's Lightning node.
     pub node: PublicKey,
+    /// Submissions of the miner that were accepted and rejected before.
+    pub record: (u32, u32),
     /// What the miner bound itself to.
     pub commitment: Option<Commitment>,
     /// What it showed.
@@ -68,9 +70,11 @@ impl Told {
         self.reveal.is_some() && is_sound(self.spoken())
     }
 
-    /// Whether it belongs into the checkpoint: it is sound and lowers the loss.
+    /// Whether it belongs into the checkpoint: it is sound and lowers the loss. Of a round that was broken off, nothing that
+    /// is disputed does.
     pub fn is_accepted(&self) -> bool {
-        self.is_sound() && score_of(self.spoken()).is_some_and(|score| score.helps())
+        let open = self.rulings.is_empty() && self.is_disputed();
+        !open && self.is_sound() && score_of(self.spoken()).is_some_and(|score| score.helps())
     }
 }
 
@@ -113,12 +117,12 @@ impl RunTold {
         self.index.newest_round().map_or(begun, |newest| newest.max(begun))
     }
 
-    /// Submissions of a miner that were accepted and rejected before a round.
-    fn record_of(&self, miner: PublicKey, round: RoundNumber) -> (u32, u32) {
-        let of = self.index.of_miner(&miner).filter_map(|id| self.works.get(id));
-        of.filter(|w| w.assignment.round < round).fold((0, 0), |(accepted, rejected), w| {
-            let wrong = !w.verdicts.is_empty() && !w.is_sound();
-            (accepted + u32::from(w.is_accepted()), rejected + u32::from(wrong))
+    /// Submissions of a miner that were accepted and rejected so far: before its last task, and in it.
+    fn record_of(&self, miner: PublicKey) -> (u32, u32) {
+        let last = self.index.of_miner(&miner).next().and_then(|id| self.works.get(id));
+        last.map_or((0, 0), |last| {
+            let wrong = !last.verdicts.is_empty() && !last.is_sound();
+            (last.record.0 + u32::from(last.is_accepted()), last.record.1 + u32::from(wrong))
         })
     }
 }

@@ -2,12 +2,11 @@
 
 use watershed_protocol::data::{Split, WindowSpec};
 use watershed_protocol::market::{
-    Assignment, ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, Entry, FundingSpec, InnerSpec,
-    ModelSpec, OuterSpec, RewardSpec, RoundsSpec, RunSpec, TermsOffered, TextSource,
+    Assignment, DataSpec, Entry, RewardSpec, RoundsSpec, RunSpec, TermsOffered, TextSource,
 };
 use watershed_protocol::{
-    BasisPoints, Digest, Domain, Envelope, Msat, Preimage, PublicKey, RoundNumber, RunId, SecretKey,
-    ShardSetId, SnapshotId, TokenizerId,
+    Digest, Domain, Envelope, Msat, Preimage, PublicKey, RoundNumber, RunId, SecretKey, ShardSetId,
+    SnapshotId, TokenizerId,
 };
 
 pub(crate) const ROUNDS: u32 = 2;
@@ -63,78 +62,29 @@ pub(crate) fn secret(round: u32, miner: usize, validator: usize, tier: u32) -> P
 }
 
 pub(crate) fn spec() -> RunSpec {
-    let half = BasisPoints::try_from(5000).unwrap();
-    RunSpec {
-        title: "a run that is only told".to_owned(),
-        seed: 5,
-        model: ModelSpec {
-            vocab: 256,
-            hidden: 32,
-            layers: 1,
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 16,
-            ffn: 64,
-            max_seq: 32,
-            rope_theta: 1e4,
-            rms_eps: 1e-5,
-            tied_embeddings: true,
-            qkv_bias: false,
-        },
-        data: DataSpec {
-            shards: ShardSetId::of(b"a shard set"),
-            snapshot: SnapshotId::of(b"a snapshot"),
-            tokenizer: TokenizerId::of(b"a tokenizer"),
-            mixture: "narrative=4000,technical=6000".parse().unwrap(),
-            sequence_length: 32,
-            max_epochs: 4,
-        },
-        inner: InnerSpec {
-            steps: STEPS,
-            batch: BATCH,
-            precision: (8, 8),
-            carried: true,
-            peak_lr: 1e-3,
-            warmup_steps: 2,
-            floor: 0.1,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            clip: 1.0,
-        },
-        compression: CompressionSpec { top_k: 64, error_decay: 0.95 },
-        outer: OuterSpec { rate: 0.7, momentum: 0.0 },
-        rounds: RoundsSpec {
-            count: ROUNDS,
-            min_miners: 2,
-            max_miners: 2,
-            max_size: 4,
-            min_accepted: 1,
-            lock_seconds: 60,
-            train_seconds: 60,
-            reveal_seconds: 60,
-            verdict_seconds: 60,
-        },
-        checks: ChecksSpec {
-            replay_steps: 1,
-            chunks: 2,
-            score_sequences: 2,
-            validators: 0,
-            replay_share: BasisPoints::WHOLE,
-            trusted_after: 1,
-        },
-        reward: RewardSpec {
-            per_assignment: Msat::new(REWARD),
-            base: half,
-            full_at: half,
-            tiers: TIERS,
-            window: 144,
-            verdict_fee: Msat::new(FEE),
-        },
-        funding: FundingSpec { goal: Msat::new(100_000), window: 144, joining_fee: Msat::ZERO },
-        committee: [0, 1].map(|n| CommitteeMember { key: validator(n).public(), url: None }).into(),
-    }
+    let mut spec = RunSpec::smallest([0, 1].map(|n| validator(n).public()));
+    spec.title = "a run that is only told".to_owned();
+    spec.seed = 5;
+    spec.model.max_seq = 32;
+    spec.data = DataSpec {
+        shards: ShardSetId::of(b"a shard set"),
+        snapshot: SnapshotId::of(b"a snapshot"),
+        tokenizer: TokenizerId::of(b"a tokenizer"),
+        mixture: "narrative=4000,technical=6000".parse().unwrap(),
+        sequence_length: 32,
+        max_epochs: 4,
+    };
+    (spec.inner.steps, spec.inner.batch) = (STEPS, BATCH);
+    spec.rounds = RoundsSpec { count: ROUNDS, min_miners: 2, max_miners: 2, max_size: 4, ..spec.rounds };
+    spec.checks.score_sequences = 2;
+    spec.reward = RewardSpec {
+        per_assignment: Msat::new(REWARD),
+        tiers: TIERS,
+        verdict_fee: Msat::new(FEE),
+        ..spec.reward
+    };
+    spec.funding.goal = Msat::new(100_000);
+    spec
 }
 
 pub(crate) fn other_spec() -> RunSpec {

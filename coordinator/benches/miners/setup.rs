@@ -8,8 +8,7 @@ use watershed_engine::pseudo_gradient::compress;
 use watershed_engine::train::{State, Trainer};
 use watershed_protocol::data::{ConsentTier, License, Mixture, Register, Split, WindowSpec};
 use watershed_protocol::market::{
-    Assignment, ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec,
-    OuterSpec, RewardSpec, RoundsSpec, RunSpec, StepClaim,
+    Assignment, CompressionSpec, DataSpec, ModelSpec, RewardSpec, RoundsSpec, RunSpec, StepClaim,
 };
 use watershed_protocol::{BasisPoints, Digest, Msat, RoundNumber, SecretKey};
 use watershed_rounds::{Workbench, checkpoint_digest, data_spec, sha256};
@@ -91,73 +90,30 @@ pub(crate) fn library(folder: &Path) -> Result<DataSpec, Failed> {
 
 /// A run for so many miners. Stages end when everybody is done, so the deadlines play no part.
 pub(crate) fn spec(miners: u32, rounds: u32, data: DataSpec) -> Result<RunSpec, Failed> {
-    let half = BasisPoints::try_from(5000)?;
-    Ok(RunSpec {
-        title: format!("{miners} simulated miners"),
-        seed: 1,
-        model: ModelSpec {
-            vocab: 256,
-            hidden: 32,
-            layers: 1,
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 16,
-            ffn: 64,
-            max_seq: 32,
-            rope_theta: 10_000.0,
-            rms_eps: 1e-5,
-            tied_embeddings: true,
-            qkv_bias: false,
-        },
-        data,
-        inner: InnerSpec {
-            steps: STEPS,
-            batch: 2,
-            precision: (12, 12),
-            carried: true,
-            peak_lr: 3e-3,
-            warmup_steps: 1,
-            floor: 0.1,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            clip: 1.0,
-        },
-        compression: CompressionSpec { top_k: 512, error_decay: 0.95 },
-        outer: OuterSpec { rate: 1.0, momentum: 0.0 },
-        rounds: RoundsSpec {
-            count: rounds,
-            min_miners: miners,
-            max_miners: miners,
-            max_size: 1,
-            min_accepted: 1,
-            lock_seconds: 600,
-            train_seconds: 600,
-            reveal_seconds: 600,
-            verdict_seconds: 600,
-        },
-        checks: ChecksSpec {
-            replay_steps: 1,
-            chunks: 2,
-            score_sequences: 4,
-            validators: 0,
-            replay_share: BasisPoints::WHOLE,
-            trusted_after: 1,
-        },
-        reward: RewardSpec {
-            per_assignment: Msat::new(1_000_000),
-            base: half,
-            full_at: half,
-            tiers: TIERS,
-            window: 144,
-            verdict_fee: Msat::new(10_000),
-        },
-        funding: FundingSpec { goal: Msat::ZERO, window: 144, joining_fee: Msat::ZERO },
-        committee: (0..VALIDATORS)
-            .map(|v| CommitteeMember { key: key("validator", v).public(), url: None })
-            .collect(),
-    })
+    let mut spec = RunSpec::smallest((0..VALIDATORS).map(|v| key("validator", v).public()));
+    spec.title = format!("{miners} simulated miners");
+    spec.model = ModelSpec { hidden: 32, heads: 2, ffn: 64, max_seq: 32, ..spec.model };
+    spec.data = data;
+    (spec.inner.steps, spec.inner.batch) = (STEPS, 2);
+    spec.compression.top_k = 512;
+    spec.rounds = RoundsSpec {
+        count: rounds,
+        min_miners: miners,
+        max_miners: miners,
+        lock_seconds: 600,
+        train_seconds: 600,
+        reveal_seconds: 600,
+        verdict_seconds: 600,
+        ..spec.rounds
+    };
+    spec.checks.score_sequences = 4;
+    spec.reward = RewardSpec {
+        per_assignment: Msat::new(1_000_000),
+        tiers: TIERS,
+        verdict_fee: Msat::new(10_000),
+        ..spec.reward
+    };
+    Ok(spec)
 }
 
 /// What one round of training gives; every miner hands in this with some noise of its own.

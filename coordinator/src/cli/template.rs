@@ -1,11 +1,11 @@
 //! A run specification to begin with, and its comments.
 
 use watershed_engine::model::Preset;
+use watershed_protocol::Msat;
 use watershed_protocol::market::{
-    ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, OuterSpec, RewardSpec,
-    RoundsSpec, RunSpec,
+    ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, RewardSpec, RoundsSpec,
+    RunSpec,
 };
-use watershed_protocol::{BasisPoints, Msat};
 use watershed_rounds::model_spec;
 
 /// What a person has to say of a new run.
@@ -59,7 +59,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ),
     (
         "[checks]",
-        "# What a validator does with a submission: `replay_steps` inner steps in a row, drawn after the commitment, are done again;\n# `chunks` groups of 4096 parameters are compressed again; losses are measured on `score_sequences` of the miner's text and of\n# text that nobody was given. A miner that fakes a share f of its steps is not paid with probability 1-(1-f)^v, v being the\n# validators that check it: `validators` of the committee, drawn anew for every task, or all (0). What a task costs in checks\n# so does not grow with the committee. Of a miner with `trusted_after` submissions accepted and none rejected, a validator\n# replays only `replay_share` of the submissions (basis points; 10000 is all), and opens chunks and measures always: that\n# leaves a cheat that was patient 1-(1-f*share)^v, so lower it only where rewards are small beside a good name.",
+        "# What a validator does with a submission: `replay_steps` inner steps in a row, drawn after the commitment, are done again;\n# `chunks` groups of 4096 parameters are compressed again; losses are measured on `score_sequences` of the miner's text and of\n# text that nobody was given. A miner that fakes a share f of its steps is not paid with probability 1-(1-f)^v, v being the\n# validators that check it: the whole committee. Of a miner with `trusted_after` submissions accepted and none rejected it is\n# `validators` of them, drawn anew for every task (0 for all): what a task costs in checks so does not grow with the\n# committee. Of such a miner a validator replays only `replay_share` of the submissions (basis points; 10000 is all), and opens\n# chunks and measures always: that leaves a cheat that was patient 1-(1-f*share)^v, so lower it only where rewards are small\n# beside a good name.",
     ),
     (
         "[reward]",
@@ -177,12 +177,12 @@ const FIELDS: &[(&str, &str, &str)] = &[
 
 /// The specification.
 pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
-    let bp = |n: u16| BasisPoints::try_from(n).map_err(|e| e.to_string());
     let mut model = model_spec(&c.preset.config());
     model.max_seq = model.max_seq.max(c.data.sequence_length);
     model.vocab = model.vocab.max(c.vocabulary);
     let [lock_seconds, train_seconds, reveal_seconds, verdict_seconds] = c.seconds;
     let total = c.rounds.saturating_mul(c.inner_steps);
+    let smallest = RunSpec::smallest([]);
     let spec = RunSpec {
         title: c.title,
         seed: c.seed,
@@ -191,19 +191,11 @@ pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
         inner: InnerSpec {
             steps: c.inner_steps,
             batch: c.batch,
-            precision: (12, 12),
-            carried: true,
             peak_lr: c.peak_lr,
             warmup_steps: (total / 20).clamp(1, 100),
-            floor: 0.1,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            clip: 1.0,
+            ..smallest.inner
         },
-        compression: CompressionSpec { top_k: c.top_k, error_decay: 0.95 },
-        outer: OuterSpec { rate: 1.0, momentum: 0.0 },
+        compression: CompressionSpec { top_k: c.top_k, ..smallest.compression },
         rounds: RoundsSpec {
             count: c.rounds,
             min_miners: c.min_miners,
@@ -216,23 +208,21 @@ pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
             verdict_seconds,
         },
         checks: ChecksSpec {
-            replay_steps: 1,
             chunks: 16,
             score_sequences: (c.batch * c.inner_steps).clamp(1, 4),
-            validators: 0,
-            replay_share: BasisPoints::WHOLE,
             trusted_after: 20,
+            ..smallest.checks
         },
         reward: RewardSpec {
             per_assignment: c.reward,
-            base: bp(5000)?,
-            full_at: bp(5000)?,
             tiers: 4,
             window: c.window,
             verdict_fee: c.verdict_fee.unwrap_or(Msat::new(c.reward.msat() / 100)),
+            ..smallest.reward
         },
-        funding: FundingSpec { goal: c.goal, window: 144, joining_fee: Msat::ZERO },
+        funding: FundingSpec { goal: c.goal, ..smallest.funding },
         committee: c.validators,
+        ..smallest
     };
     spec.check()?;
     Ok(spec)

@@ -56,12 +56,8 @@ impl Run {
     ) -> Result<Vec<Effect>, Refusal> {
         let stepping = self.round.as_ref().filter(|r| r.stage == Stage::Stepping).map(|r| r.number);
         let version = self.version;
-        let Some(work) = self.works.get_mut(&id).filter(|w| Some(w.assignment.round.0) == stepping) else {
-            return Ok(Vec::new());
-        };
-        if work.judged || !work.is_disputed() {
-            return Ok(Vec::new());
-        }
+        let wanted = |w: &&mut Work| Some(w.assignment.round.0) == stepping && !w.judged && w.is_disputed();
+        let work = self.works.get_mut(&id).filter(wanted).ok_or(Refusal::Known)?;
         let rulings = match result {
             Ok(rulings) => rulings,
             Err(reason) => {

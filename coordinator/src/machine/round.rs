@@ -73,7 +73,7 @@ impl Run {
             };
             let id = assignment.id()?;
             let work = Work {
-                holders: holders(&self.spec, &self.overruled, &assignment),
+                holders: holders(&self.spec, &self.overruled, miner.record, &assignment),
                 assignment,
                 stage: WorkStage::Hashing,
                 version: self.version,

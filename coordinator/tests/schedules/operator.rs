@@ -6,7 +6,7 @@ use crate::Kind;
 use crate::world::{Item, World};
 
 /// Long enough for honest parties to play every round once faults have ended.
-const PATIENCE: u64 = 6_000;
+const PATIENCE: u64 = 9_000;
 
 impl World {
     pub(crate) fn operate(&mut self) {

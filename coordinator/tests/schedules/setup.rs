@@ -2,14 +2,8 @@
 
 use std::sync::OnceLock;
 
-use watershed_protocol::data::Mixture;
-use watershed_protocol::market::{
-    ChecksSpec, Command, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec,
-    OuterSpec, RewardSpec, RoundsSpec, RunSpec,
-};
-use watershed_protocol::{
-    BasisPoints, Envelope, Msat, PublicKey, RunId, SecretKey, ShardSetId, SnapshotId, TokenizerId,
-};
+use watershed_protocol::market::{Command, OuterSpec, RewardSpec, RoundsSpec, RunSpec};
+use watershed_protocol::{BasisPoints, Envelope, Msat, PublicKey, RunId, SecretKey};
 
 use crate::Kind;
 use crate::rng::Rng;
@@ -55,85 +49,30 @@ pub(crate) fn spec(rng: &mut Rng, kind: Kind) -> RunSpec {
     let min_miners = if kind == Kind::Honest { 1 } else { rng.small(1, max_miners.min(2)) };
     let validators = rng.between(1, 3);
     let funded = matches!(kind, Kind::Funded) || rng.chance(20);
-    let model = ModelSpec {
-        vocab: 256,
-        hidden: 16,
-        layers: 1,
-        heads: 1,
-        kv_heads: 1,
-        head_dim: 16,
-        ffn: 16,
-        max_seq: 8,
-        rope_theta: 10_000.0,
-        rms_eps: 1e-5,
-        tied_embeddings: true,
-        qkv_bias: false,
+    let committee = cast().validators.iter().take(usize::try_from(validators).unwrap());
+    let mut spec = RunSpec::smallest(committee.copied());
+    (spec.title, spec.seed) = ("a schedule".to_owned(), rng.next());
+    spec.inner.steps = 2;
+    spec.compression.top_k = 4;
+    spec.outer = OuterSpec { rate: 0.7, momentum: 0.9 };
+    spec.rounds = RoundsSpec {
+        count: rng.small(1, 3),
+        min_miners,
+        max_miners,
+        max_size: if rng.chance(50) { 1 } else { 2 },
+        min_accepted: rng.small(1, max_miners.min(2)),
+        lock_seconds: 600,
+        train_seconds: 600,
+        reveal_seconds: 400,
+        verdict_seconds: 600,
     };
-    let inner = InnerSpec {
-        steps: 2,
-        batch: 1,
-        precision: (8, 8),
-        carried: true,
-        peak_lr: 1e-3,
-        warmup_steps: 1,
-        floor: 0.1,
-        beta1: 0.9,
-        beta2: 0.95,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        clip: 1.0,
-    };
-    let mixture = Mixture::try_from([10_000, 0, 0, 0, 0, 0, 0]).unwrap();
-    let share = BasisPoints::try_from(5_000).unwrap();
-    let mut spec = RunSpec {
-        title: "a schedule".to_owned(),
-        seed: rng.next(),
-        model,
-        data: DataSpec {
-            shards: ShardSetId::from_bytes([7; 32]),
-            snapshot: SnapshotId::from_bytes([8; 32]),
-            tokenizer: TokenizerId::from_bytes([9; 32]),
-            mixture,
-            sequence_length: 8,
-            max_epochs: 1,
-        },
-        inner,
-        compression: CompressionSpec { top_k: 4, error_decay: 0.9 },
-        outer: OuterSpec { rate: 0.7, momentum: 0.9 },
-        rounds: RoundsSpec {
-            count: rng.small(1, 3),
-            min_miners,
-            max_miners,
-            max_size: if rng.chance(50) { 1 } else { 2 },
-            min_accepted: rng.small(1, max_miners.min(2)),
-            lock_seconds: 600,
-            train_seconds: 600,
-            reveal_seconds: 400,
-            verdict_seconds: 600,
-        },
-        checks: ChecksSpec {
-            replay_steps: 1,
-            chunks: 2,
-            score_sequences: 1,
-            validators: rng.small(0, 2),
-            replay_share: BasisPoints::try_from(if rng.chance(30) { 5_000 } else { 10_000 }).unwrap(),
-            trusted_after: 1,
-        },
-        reward: RewardSpec {
-            per_assignment: Msat::new(rng.between(1_000, 9_999)),
-            base: share,
-            full_at: share,
-            tiers: rng.small(1, 3),
-            window: 144,
-            verdict_fee: Msat::new(if rng.chance(50) { 0 } else { 17 }),
-        },
-        funding: FundingSpec { goal: Msat::ZERO, window: 144, joining_fee: Msat::ZERO },
-        committee: cast()
-            .validators
-            .iter()
-            .take(usize::try_from(validators).unwrap())
-            .map(|key| CommitteeMember { key: *key, url: None })
-            .collect(),
+    spec.checks.validators = rng.small(0, 2);
+    spec.checks.replay_share = if rng.chance(30) { BasisPoints::HALF } else { BasisPoints::WHOLE };
+    spec.reward = RewardSpec {
+        per_assignment: Msat::new(rng.between(1_000, 9_999)),
+        tiers: rng.small(1, 3),
+        verdict_fee: Msat::new(if rng.chance(50) { 0 } else { 17 }),
+        ..spec.reward
     };
     if funded {
         // From what pays one round of the fewest miners to what pays all rounds of many.

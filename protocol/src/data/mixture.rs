@@ -32,6 +32,13 @@ pub enum MixtureError {
 }
 
 impl Mixture {
+    /// Nothing but one register.
+    pub fn only(register: Register) -> Self {
+        let mut shares = [0; Register::ALL.len()];
+        shares[usize::from(register.number())] = BasisPoints::WHOLE.get();
+        Self(shares)
+    }
+
     /// The share of a register.
     pub fn share(&self, register: Register) -> u16 {
         self.0[usize::from(register.number())]

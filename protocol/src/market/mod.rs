@@ -6,6 +6,7 @@ mod holders;
 mod message;
 mod promise;
 mod record;
+mod smallest;
 mod spec;
 mod times;
 mod verdict;

@@ -144,18 +144,24 @@ pub struct ChecksSpec {
     pub chunks: u32,
     /// Sequences of each of the two windows that it scores on.
     pub score_sequences: u32,
-    /// Members of the committee that hold the secrets of an assignment, and so check it; 0 for all.
+    /// Members of the committee that hold the secrets of an assignment of a proven miner, and so check it; 0 for all.
     pub validators: u32,
-    /// Share of the submissions of trusted miners of which a validator replays steps.
+    /// Share of the submissions of proven miners of which a validator replays steps.
     pub replay_share: BasisPoints,
-    /// Accepted submissions, with none rejected, that make a miner a trusted one.
+    /// Accepted submissions, with none rejected, that make a miner a proven one.
     pub trusted_after: u32,
 }
 
 impl ChecksSpec {
-    /// Whether a miner with so many submissions accepted and rejected may have part of its work taken without replay.
-    pub fn trusts(&self, (accepted, rejected): (u32, u32)) -> bool {
-        self.replay_share != BasisPoints::WHOLE && rejected == 0 && accepted >= self.trusted_after
+    /// Whether a miner with so many submissions accepted and rejected has something to lose. All others are checked by the
+    /// whole committee, and whole.
+    pub fn is_proven(&self, (accepted, rejected): (u32, u32)) -> bool {
+        rejected == 0 && accepted >= self.trusted_after
+    }
+
+    /// Whether a miner of such a record may have part of its work taken without replay.
+    pub fn trusts(&self, record: (u32, u32)) -> bool {
+        self.replay_share != BasisPoints::WHOLE && self.is_proven(record)
     }
 }
 

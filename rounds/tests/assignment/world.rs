@@ -7,8 +7,8 @@ use watershed_engine::outer::OuterState;
 use watershed_engine::train::{State, Trainer};
 use watershed_protocol::data::{ConsentTier, Deposit, License, Manifest, Register, Split, WindowSpec};
 use watershed_protocol::market::{
-    Assignment, ChecksSpec, Commitment, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec,
-    ModelSpec, OuterSpec, Reveal, RewardSpec, RoundsSpec, RunSpec, StepClaim, TrajectoryHash,
+    Assignment, Commitment, DataSpec, InnerSpec, ModelSpec, Reveal, RoundsSpec, RunSpec, StepClaim,
+    TrajectoryHash,
 };
 use watershed_protocol::{BasisPoints, Digest, Msat, PublicKey, RoundNumber, SecretKey};
 use watershed_rounds::{
@@ -97,71 +97,16 @@ fn text(folder: &std::path::Path) -> DataSpec {
 }
 
 fn spec(data: DataSpec) -> RunSpec {
-    let half = BasisPoints::try_from(5000).unwrap();
-    RunSpec {
-        title: "a small run".to_owned(),
-        seed: 11,
-        model: ModelSpec {
-            vocab: 256,
-            hidden: 32,
-            layers: 1,
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 16,
-            ffn: 64,
-            max_seq: 32,
-            rope_theta: 1e4,
-            rms_eps: 1e-5,
-            tied_embeddings: true,
-            qkv_bias: false,
-        },
-        data,
-        inner: InnerSpec {
-            steps: STEPS,
-            batch: BATCH,
-            precision: (12, 12),
-            carried: true,
-            peak_lr: 3e-3,
-            warmup_steps: 2,
-            floor: 0.1,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            clip: 1.0,
-        },
-        compression: CompressionSpec { top_k: 256, error_decay: 0.95 },
-        outer: OuterSpec { rate: 1.0, momentum: 0.0 },
-        rounds: RoundsSpec {
-            count: 2,
-            min_miners: 2,
-            max_miners: 2,
-            max_size: 1,
-            min_accepted: 1,
-            lock_seconds: 60,
-            train_seconds: 60,
-            reveal_seconds: 60,
-            verdict_seconds: 60,
-        },
-        checks: ChecksSpec {
-            replay_steps: 1,
-            chunks: 2,
-            score_sequences: 4,
-            validators: 0,
-            replay_share: BasisPoints::WHOLE,
-            trusted_after: 1,
-        },
-        reward: RewardSpec {
-            per_assignment: Msat::new(63_000),
-            base: half,
-            full_at: half,
-            tiers: 6,
-            window: 144,
-            verdict_fee: Msat::ZERO,
-        },
-        funding: FundingSpec { goal: Msat::ZERO, window: 144, joining_fee: Msat::ZERO },
-        committee: vec![CommitteeMember { key: key(9).public(), url: None }],
-    }
+    let mut spec = RunSpec::smallest([key(9).public()]);
+    (spec.title, spec.seed) = ("a small run".to_owned(), 11);
+    spec.model = ModelSpec { hidden: 32, heads: 2, ffn: 64, max_seq: 32, ..spec.model };
+    spec.data = data;
+    spec.inner = InnerSpec { steps: STEPS, batch: BATCH, warmup_steps: 2, ..spec.inner };
+    spec.compression.top_k = 256;
+    spec.rounds = RoundsSpec { count: 2, min_miners: 2, max_miners: 2, ..spec.rounds };
+    spec.checks.score_sequences = 4;
+    (spec.reward.per_assignment, spec.reward.tiers) = (Msat::new(63_000), 6);
+    spec
 }
 
 impl World {

@@ -16,15 +16,11 @@ use axum::Router;
 use tokio::net::TcpListener;
 use watershed_commons::client::{Client, ClientError};
 use watershed_engine::device;
-use watershed_protocol::data::Mixture;
 use watershed_protocol::market::view::{PledgeMade, PledgeView};
-use watershed_protocol::market::{
-    ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, Join, Message, ModelSpec,
-    OuterSpec, RewardSpec, RoundsSpec, RunSpec, Stepped, TextSource,
-};
+use watershed_protocol::market::{DataSpec, Join, Message, RunSpec, Stepped, TextSource};
 use watershed_protocol::{
-    AssignmentId, BasisPoints, Digest, Domain, Envelope, Msat, PaymentHash, Preimage, PublicKey, RoundNumber,
-    RunId, SecretKey, ShardSetId, SnapshotId, TokenizerId,
+    AssignmentId, Digest, Domain, Envelope, Msat, PaymentHash, Preimage, PublicKey, RoundNumber, RunId,
+    SecretKey, ShardSetId, SnapshotId, TokenizerId,
 };
 use watershed_shards::library::Store;
 
@@ -146,78 +142,25 @@ pub(super) const MINER: u8 = 2;
 pub(super) const VALIDATOR: u8 = 3;
 
 pub(super) fn spec() -> RunSpec {
-    let half = BasisPoints::try_from(5000).unwrap();
-    RunSpec {
-        title: "a run to ask about".to_owned(),
-        seed: 1,
-        model: ModelSpec {
-            vocab: 256,
-            hidden: 16,
-            layers: 1,
-            heads: 1,
-            kv_heads: 1,
-            head_dim: 16,
-            ffn: 16,
-            max_seq: 32,
-            rope_theta: 1e4,
-            rms_eps: 1e-5,
-            tied_embeddings: true,
-            qkv_bias: false,
-        },
-        data: DataSpec {
-            shards: ShardSetId::of(b"a set"),
-            snapshot: SnapshotId::of(b"snapshot"),
-            tokenizer: TokenizerId::of(b"tokenizer"),
-            mixture: Mixture::try_from([10_000, 0, 0, 0, 0, 0, 0]).unwrap(),
-            sequence_length: 32,
-            max_epochs: 4,
-        },
-        inner: InnerSpec {
-            steps: 3,
-            batch: 2,
-            precision: (8, 8),
-            carried: true,
-            peak_lr: 1e-3,
-            warmup_steps: 2,
-            floor: 0.1,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            clip: 1.0,
-        },
-        compression: CompressionSpec { top_k: 64, error_decay: 0.95 },
-        outer: OuterSpec { rate: 0.7, momentum: 0.0 },
-        rounds: RoundsSpec {
-            count: 2,
-            min_miners: 1,
-            max_miners: 4,
-            max_size: 1,
-            min_accepted: 1,
-            lock_seconds: 600,
-            train_seconds: 600,
-            reveal_seconds: 600,
-            verdict_seconds: 600,
-        },
-        checks: ChecksSpec {
-            validators: 0,
-            replay_steps: 1,
-            replay_share: BasisPoints::try_from(10_000).unwrap(),
-            trusted_after: 1,
-            chunks: 2,
-            score_sequences: 2,
-        },
-        reward: RewardSpec {
-            per_assignment: Msat::new(14_000),
-            base: half,
-            full_at: half,
-            tiers: 3,
-            window: 144,
-            verdict_fee: Msat::ZERO,
-        },
-        funding: FundingSpec { goal: Msat::ZERO, window: 144, joining_fee: Msat::ZERO },
-        committee: vec![CommitteeMember { key: key(VALIDATOR).public(), url: None }],
-    }
+    let mut spec = RunSpec::smallest([key(VALIDATOR).public()]);
+    spec.title = "a run to ask about".to_owned();
+    spec.model.max_seq = 32;
+    spec.data = DataSpec {
+        shards: ShardSetId::of(b"a set"),
+        snapshot: SnapshotId::of(b"snapshot"),
+        tokenizer: TokenizerId::of(b"tokenizer"),
+        sequence_length: 32,
+        max_epochs: 4,
+        ..spec.data
+    };
+    (spec.inner.steps, spec.inner.batch) = (3, 2);
+    (spec.rounds.count, spec.rounds.max_miners) = (2, 4);
+    let rounds = &mut spec.rounds;
+    (rounds.lock_seconds, rounds.train_seconds) = (600, 600);
+    (rounds.reveal_seconds, rounds.verdict_seconds) = (600, 600);
+    spec.checks.score_sequences = 2;
+    (spec.reward.per_assignment, spec.reward.tiers) = (Msat::new(14_000), 3);
+    spec
 }
 
 /// Readers of events at once.
