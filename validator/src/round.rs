@@ -104,10 +104,25 @@ impl Session {
         outcome
     }
 
-    /// Does what is to be done; whether something is waited for that makes no news. The view was asked for at `asked`.
-    pub(crate) async fn look(&mut self, view: &RoundWorkView, asked: u64) -> Result<bool, String> {
+    /// Whether a task has secrets of this validator and is not over.
+    pub(crate) fn is_bound(&self, view: &RoundWorkView) -> bool {
         let me = self.me();
-        let asked_for = |w: &&WorkView| w.holders.contains(&me) && !w.hashed.contains(&me);
+        let open = |w: &WorkView| {
+            w.hashed.contains(&me) && w.stage != "dropped" && !self.looked.over.contains(&w.id)
+        };
+        view.works.iter().any(open)
+    }
+
+    /// Does what is to be done; whether something is waited for that makes no news. The view was asked for at `asked`. Who is
+    /// `leaving` takes no new tasks.
+    pub(crate) async fn look(
+        &mut self,
+        view: &RoundWorkView,
+        asked: u64,
+        leaving: bool,
+    ) -> Result<bool, String> {
+        let me = self.me();
+        let asked_for = |w: &&WorkView| !leaving && w.holders.contains(&me) && !w.hashed.contains(&me);
         let wanted = view.works.iter().filter(|w| w.stage == "hashing").filter(asked_for);
         let tiers = self.spec.reward.tiers;
         let hashes = wanted.map(|work| Message::Hashes {

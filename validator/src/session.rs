@@ -1,7 +1,7 @@
 //! Validating: finding a run, staying with it whatever the coordinator does meanwhile, and what was done so far.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -108,13 +108,21 @@ pub(crate) async fn run(args: &RunArgs, conduct: Conduct) -> Ended {
             None => std::future::pending().await,
         }
     };
-    // A coordinator that rewrites its record is not worked for: this ends with both of its signatures.
-    let watched =
-        async { Err(watch(&client, Pins::new(&home.folder().join("logs")), WATCH).await.to_string()) };
+    // A coordinator that rewrites its record is not worked for: this ends with both of its signatures. Miners that hold lots
+    // have worked in good faith, so what has secrets is still judged.
+    let rewritten = OnceLock::new();
+    let watched = async {
+        let why = watch(&client, Pins::new(&home.folder().join("logs")), WATCH).await.to_string();
+        eprintln!(
+            "{why}\nNo more tasks of this coordinator get secrets; this ends when those that have them are judged."
+        );
+        let _ = rewritten.set(why);
+        std::future::pending().await
+    };
     tokio::select! {
         served = serving => served,
-        rewritten = watched => rewritten,
-        worked = all_runs(args, &home, &client, &device, key, conduct) => worked,
+        watched = watched => watched,
+        worked = all_runs(args, &home, &client, &device, key, conduct, &rewritten) => worked,
         () = watershed_payments::cli::stop_signal() => Ok(()),
     }
 }
@@ -128,10 +136,14 @@ async fn all_runs(
     device: &OpenDevice,
     key: SecretKey,
     conduct: Conduct,
+    rewritten: &OnceLock<String>,
 ) -> Ended {
     let (mut said, mut patience) = (false, Patience::new(AGAIN));
     let mut over: BTreeSet<RunId> = BTreeSet::new();
     loop {
+        if let Some(why) = rewritten.get() {
+            return Err(why.clone());
+        }
         let runs = match client.runs().await {
             Ok(runs) => runs,
             Err(e) => {
@@ -182,9 +194,9 @@ async fn all_runs(
             looked: Looked::default(),
         };
         eprintln!("validating run {run}");
-        validate(session).await;
+        validate(session, rewritten).await;
         over.insert(run);
-        if args.once {
+        if args.once && rewritten.get().is_none() {
             return Ok(());
         }
     }
@@ -222,8 +234,8 @@ fn tally(home: &Home) -> Tally {
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-/// Stays with a run until it is over.
-async fn validate(mut session: Session) {
+/// Stays with a run until it is over; with one whose record was rewritten until nothing is left that has secrets of ours.
+async fn validate(mut session: Session, rewritten: &OnceLock<String>) {
     let (mut version, mut patience) = (u64::MAX, Patience::new(AGAIN_SOON));
     loop {
         // What is shown is at least as new as this.
@@ -239,8 +251,12 @@ async fn validate(mut session: Session) {
             eprintln!("the run is over");
             return;
         }
+        let leaving = rewritten.get().is_some();
+        if leaving && !session.is_bound(&view) {
+            return;
+        }
         version = view.version;
-        match session.look(&view, asked).await {
+        match session.look(&view, asked, leaving).await {
             Ok(waits) => {
                 patience.back();
                 if waits {

@@ -14,6 +14,10 @@ use crate::journal::{Journal, JournalError};
 /// Entries appended at once.
 const BATCH: u32 = 1000;
 
+/// Checkpoints after which a false coordinator rewrites its history: what is removed earlier than others look is rather left
+/// out than rewritten.
+const OLD: usize = 12;
+
 /// How long entries are collected: a checkpoint costs the same for one and for hundreds.
 const COLLECT: Duration = Duration::from_millis(50);
 
@@ -74,14 +78,15 @@ impl Recorder {
         }
     }
 
-    /// When a second checkpoint was published, a message before it was never there.
+    /// When so many checkpoints were published that everybody has looked, a message before the second was never there.
     fn rewrite(&mut self) -> Result<(), Failed> {
         let Some((folder, key)) = &self.rewrites else { return Ok(()) };
         let mut told = self.journal.entries(0, u32::MAX)?;
         let of_kind = |is: fn(&Entry) -> bool| {
             told.iter().enumerate().filter(move |(_, e)| decode(e).is_ok_and(|e| is(&e))).map(|(n, _)| n)
         };
-        let Some(stepped) = of_kind(|e| matches!(e, Entry::Checkpoint(_))).nth(1) else { return Ok(()) };
+        let stepped: Vec<usize> = of_kind(|e| matches!(e, Entry::Checkpoint(_))).collect();
+        let Some(stepped) = stepped.get(1).copied().filter(|_| stepped.len() >= OLD) else { return Ok(()) };
         let Some(message) = of_kind(|e| matches!(e, Entry::Message { .. })).rfind(|n| *n < stepped) else {
             return Ok(());
         };
@@ -177,14 +182,19 @@ mod tests {
         record(said());
         recorder.copy().unwrap();
         look().unwrap();
-        record(stepped(1));
+        for round in 1..OLD as u32 - 1 {
+            record(stepped(round));
+            recorder.copy().unwrap();
+            look().unwrap();
+        }
+        record(stepped(OLD as u32 - 1));
         recorder.copy().unwrap();
-        // Three entries again, the last of them another one; and it goes on as if nothing had been.
+        // One entry less, none of them new; and it goes on as if nothing had been.
         assert!(matches!(look(), Err(PinError::Rewritten { .. })));
         record(said());
-        record(stepped(2));
+        record(stepped(OLD as u32));
         recorder.copy().unwrap();
-        assert_eq!(recorder.writer.size(), 5);
+        assert_eq!(recorder.writer.size(), 3 + OLD as u64);
         assert!(matches!(look(), Err(PinError::Rewritten { .. })));
     }
 }

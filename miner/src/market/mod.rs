@@ -163,6 +163,8 @@ enum Next {
     Done,
     /// It looks again for something to work for.
     Wait,
+    /// It works for this coordinator no more.
+    Leave(String),
 }
 
 /// A miner between runs.
@@ -204,8 +206,11 @@ impl Mining {
                 let mut began = false;
                 let ended = session::work(&with, &run, &mut began).await;
                 self.worked |= began;
-                let ended = ended?;
-                Ok(if !ended || args.once || args.run.is_some() { Next::Done } else { Next::Wait })
+                Ok(match ended? {
+                    session::Left::Rewritten(why) => Next::Leave(why),
+                    session::Left::Over if !args.once && args.run.is_none() => Next::Wait,
+                    session::Left::Over | session::Left::Stopped => Next::Done,
+                })
             }
             None if args.run.is_some() => Err("the coordinator has no such run".to_owned()),
             None => {
@@ -233,6 +238,7 @@ pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
         loop {
             match mining.once(args).await {
                 Ok(Next::Done) => return Ok(()),
+                Ok(Next::Leave(why)) => return Err(why),
                 Ok(Next::Wait) => again = Duration::from_secs(2),
                 // What never worked is for its owner to put right; what did comes back.
                 Err(e) if !mining.worked => return Err(e),

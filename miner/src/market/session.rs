@@ -44,6 +44,9 @@ const CHANNEL: Duration = Duration::from_secs(30);
 /// How often the coordinator's log is held against what was seen of it before.
 const WATCH: Duration = Duration::from_secs(20);
 
+/// For how long a coordinator that is left is waited for, to have in its books what is settled here.
+const PARTING: Duration = Duration::from_secs(120);
+
 /// Largest file of a shard set.
 const MAX_FILE: u64 = 4 << 30;
 
@@ -153,6 +156,16 @@ async fn open_wallet(home: &Home) -> Result<Wallet, String> {
     }
 }
 
+/// Why a miner left a run.
+pub(super) enum Left {
+    /// The run is over.
+    Over,
+    /// It was told to stop.
+    Stopped,
+    /// The coordinator rewrote its record; with both of its signatures.
+    Rewritten(String),
+}
+
 /// What a miner works with, whatever the run.
 pub(super) struct With<'a> {
     pub(super) home: &'a Home,
@@ -162,9 +175,8 @@ pub(super) struct With<'a> {
     pub(super) conduct: Conduct,
 }
 
-/// Works for a run until it is over (true) or a stop is asked for (false). `began` is set when everything that is needed for
-/// it is there.
-pub(super) async fn work(with: &With<'_>, run: &RunView, began: &mut bool) -> Result<bool, String> {
+/// Works for a run until there is nothing more to do for it. `began` is set when everything that is needed for it is there.
+pub(super) async fn work(with: &With<'_>, run: &RunView, began: &mut bool) -> Result<Left, String> {
     let With { home, client, .. } = *with;
     let info = client.info().await.map_err(|e| e.to_string())?;
     eprintln!("run {} ({}): {} of {} rounds done", run.run, run.title, run.rounds_done, run.rounds);
@@ -172,8 +184,10 @@ pub(super) async fn work(with: &With<'_>, run: &RunView, began: &mut bool) -> Re
     let folder = home.wallet();
     let worked = tokio::select! {
         worked = worked(with, (run, info.node), &wallet, began) => worked,
-        () = wallet.run() => Ok(false),
-        served = control::serve(&folder, wallet.clone()) => served.map(|()| false).map_err(|e| e.to_string()),
+        () = wallet.run() => Ok(Left::Stopped),
+        served = control::serve(&folder, wallet.clone()) => {
+            served.map(|()| Left::Stopped).map_err(|e| e.to_string())
+        }
     };
     wallet.wallet().stop().await.map_err(|e| e.to_string())?;
     worked
@@ -184,7 +198,7 @@ async fn worked(
     (run, node): (&RunView, String),
     wallet: &Wallet,
     begun: &mut bool,
-) -> Result<bool, String> {
+) -> Result<Left, String> {
     let With { home, client, args, device, conduct } = *with;
     let key = home.key()?;
     let keep = Keep::new(home.run(run.run));
@@ -211,7 +225,7 @@ async fn worked(
     };
     let (worker, speed) = tokio::select! {
         prepared = prepared => prepared?,
-        () = stop_signal() => return Ok(false),
+        () = stop_signal() => return Ok(Left::Stopped),
     };
     *begun = true;
     eprintln!("this machine trains {speed} tokens per second of this model");
@@ -242,7 +256,7 @@ async fn worked(
     let tasks = Tasks::new(context.clone(), Arc::new(Mutex::new(worker)), join);
     let outcome = tokio::select! {
         ended = turn(&context, tasks, args.joining_fee, view) => ended,
-        () = poll => Ok(false),
+        () = poll => Ok(Left::Stopped),
     };
     context.reporter.leave();
     outcome
@@ -271,13 +285,13 @@ async fn poll(context: &Context, news: &watch::Sender<Option<MinerView>>) {
     }
 }
 
-/// Does whatever is to be done, until the run is over (true) or a stop is asked for (false).
+/// Does whatever is to be done, until there is nothing more.
 async fn turn(
     context: &Context,
     mut tasks: Tasks,
     from: FeeFrom,
     mut view: watch::Receiver<Option<MinerView>>,
-) -> Result<bool, String> {
+) -> Result<Left, String> {
     let mut changes = context.wallet.changes();
     let mut joined: Option<Instant> = None;
     let mut again = AGAIN;
@@ -286,7 +300,7 @@ async fn turn(
     let stopped = stop_signal();
     let watched = watch(&context.client, context.pins.clone(), WATCH);
     tokio::pin!(stopped, watched);
-    let mut rewritten: Option<String> = None;
+    let mut rewritten: Option<(String, Instant)> = None;
     loop {
         tokio::select! {
             () = &mut stopped => {
@@ -295,12 +309,12 @@ async fn turn(
                 tasks.settle_down().await;
                 let leave = Message::Leave { run: context.run };
                 let _ = tokio::time::timeout(Duration::from_secs(3), context.say(&leave)).await;
-                return Ok(false);
+                return Ok(Left::Stopped);
             }
             e = &mut watched, if rewritten.is_none() => {
                 // What is done is still paid for; nothing more is begun.
                 eprintln!("{e}\nNo more work is taken from this coordinator.");
-                rewritten = Some(e.to_string());
+                rewritten = Some((e.to_string(), Instant::now()));
                 let _ = context.say(&Message::Leave { run: context.run }).await;
             }
             _ = view.changed() => {}
@@ -308,12 +322,16 @@ async fn turn(
             () = tokio::time::sleep(TURN) => {}
         }
         let Some(now) = view.borrow_and_update().clone() else { continue };
-        if let Some(why) = rewritten.as_ref().filter(|_| tasks.all_closed(&now)) {
-            return Err(why.clone());
+        if let Some((why, since)) = rewritten.as_ref().filter(|_| tasks.all_closed(&now)) {
+            // What was claimed reaches the coordinator's node while this one runs; whether it has is only the coordinator's word.
+            let over = now.works.iter().all(|w| !w.escrow_open);
+            if over || since.elapsed() > PARTING {
+                return Ok(Left::Rewritten(why.clone()));
+            }
         }
         if now.ended && tasks.all_closed(&now) {
             eprintln!("the run is over");
-            return Ok(true);
+            return Ok(Left::Over);
         }
         if now.channel != said && now.active {
             said.clone_from(&now.channel);

@@ -7,4 +7,4 @@ mod world;
 
 pub use programs::{Failed, Programs};
 pub use summary::{Party, Summary, sat};
-pub use world::{MinerKind, Options, ValidatorKind, World, registers};
+pub use world::{MinerKind, Options, ValidatorKind, World, registers, stages};

@@ -66,6 +66,20 @@ pub struct Summary {
 }
 
 impl World {
+    /// Audits the record as somebody who looked before, if this was called before: what it says, and whether it is sound.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn audit(&self, more: &[&str]) -> Result<(String, bool), Failed> {
+        let state = self.options.dir.join("audit").to_string_lossy().into_owned();
+        let arguments = [&["audit", &self.url, "--state", &state, "--device", "cpu"][..], more].concat();
+        match self.programs.output("watershed-validator", &arguments).await {
+            Ok(text) => Ok((text, true)),
+            Err(Failed::Command { output, .. }) => Ok((output, false)),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Collects what came of the run, and audits it; `replay` is the share of assignments whose work is done again, in percent.
     ///
     /// # Errors
@@ -80,16 +94,8 @@ impl World {
             let earned_msat = earned["total"].as_u64().unwrap_or(0);
             miners.push(Party { name: kind.name, cheat: kind.cheat.map(|c| c.0), earned_msat });
         }
-        let state = self.options.dir.join("audit").to_string_lossy().into_owned();
-        let percent = replay.to_string();
-        let arguments = ["audit", &self.url, "--replay", &percent, "--state", &state, "--device", "cpu"];
-        let (audit, sound) = match self.programs.output("watershed-validator", &arguments).await {
-            Ok(text) => (text.lines().last().unwrap_or_default().to_owned(), true),
-            Err(Failed::Command { output, .. }) => {
-                (output.lines().last().unwrap_or_default().to_owned(), false)
-            }
-            Err(e) => return Err(e),
-        };
+        let (said, sound) = self.audit(&["--replay", &replay.to_string()]).await?;
+        let audit = said.lines().last().unwrap_or_default().to_owned();
         let s = view.sums;
         let earned: u64 = miners.iter().map(|m| m.earned_msat).sum();
         let whole = s.paid.msat() + s.back.msat() == s.locked.msat();

@@ -70,12 +70,17 @@ pub struct Options {
     pub reward: u64,
     /// What is pledged, in sat; 0 if the operator pays.
     pub goal: u64,
-    /// Seconds for locking, training, revealing and judging.
-    pub seconds: [u32; 4],
+    /// Numbers of the specification that have no flag of their own, [`stages`] among them.
+    pub settings: Vec<(&'static str, u32)>,
     /// What the coordinator does that it must not.
     pub false_coordinator: Option<String>,
     /// A market whose text and miners' keys are taken, so that the same participants work on the same again.
     pub keys_of: Option<PathBuf>,
+}
+
+/// Seconds for locking, training, revealing and judging, as settings.
+pub fn stages(seconds: [u32; 4]) -> Vec<(&'static str, u32)> {
+    ["lock_seconds", "train_seconds", "reveal_seconds", "verdict_seconds"].into_iter().zip(seconds).collect()
 }
 
 /// The folders below a folder, each with the register that it is named for.
@@ -266,10 +271,10 @@ impl World {
             arguments.extend([name, value.as_str()]);
         }
         let file = self.programs.output("watershed-coordinator", &arguments).await?;
-        let names = ["lock_seconds", "train_seconds", "reveal_seconds", "verdict_seconds"];
         let line = |line: &str| {
-            let seconds = names.iter().zip(o.seconds).find(|(name, _)| line.starts_with(*name));
-            seconds.map_or_else(|| line.to_owned(), |(name, seconds)| format!("{name} = {seconds}"))
+            let is = |(name, _): &&(&str, u32)| line.split_once(" = ").is_some_and(|(key, _)| key == *name);
+            let set = o.settings.iter().find(is);
+            set.map_or_else(|| line.to_owned(), |(name, number)| format!("{name} = {number}"))
         };
         let file: Vec<String> = file.lines().map(line).collect();
         let path = o.dir.join("run.toml");
@@ -361,7 +366,15 @@ impl World {
         let url = self.url.clone();
         let init = ["init", "--data", &data, "--coordinator", &url, "--chain", &chain, "--listen", &listen];
         self.programs.output("watershed-miner", &init).await?;
-        let run = run.to_string();
+        self.work_for(name, run, more)
+    }
+
+    /// A miner that is there, for another run and with further arguments; where it says what it does.
+    ///
+    /// # Errors
+    /// [`Failed::Regtest`].
+    pub fn work_for(&mut self, name: &str, run: RunId, more: &[&str]) -> Result<PathBuf, Failed> {
+        let (data, run) = (text(&self.options.dir.join(name)), run.to_string());
         let work = ["run", "--data", &data, "--device", "cpu", "--states", "1", "--once", "--run", &run];
         self.spawn(name, "watershed-miner", &[&work[..], more].concat())?;
         Ok(self.log(name))
@@ -420,6 +433,11 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// What a process has printed.
+    pub fn said(&self, name: &str) -> String {
+        std::fs::read_to_string(self.log(name)).unwrap_or_default()
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -502,6 +520,34 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
+    }
+
+    /// Waits until all miners and validators have left by themselves. Blocks are mined meanwhile.
+    ///
+    /// # Errors
+    /// [`Failed::Late`] and [`Failed::Regtest`].
+    pub async fn follow_out(&mut self, limit: Duration) -> Result<(), Failed> {
+        let began = Instant::now();
+        let kinds = &self.options;
+        let names = kinds.miners.iter().map(|m| &m.name).chain(kinds.validators.iter().map(|v| &v.name));
+        let mut names: Vec<String> = names.cloned().collect();
+        while let Some(name) = names.last().cloned() {
+            if self.is_running(&name)? {
+                if began.elapsed() > limit {
+                    let logs = self.options.dir.join("logs");
+                    return Err(Failed::Late {
+                        what: format!("{name} leaves"),
+                        seconds: limit.as_secs(),
+                        logs,
+                    });
+                }
+                let _ = self.mine(1).await;
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            } else {
+                names.pop();
+            }
+        }
+        Ok(())
     }
 
     /// A miner's or validator's key, as its program wrote it down.

@@ -1,10 +1,13 @@
 //! Whole markets of real programs, with a real bitcoind and real Lightning nodes.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use watershed_market::{MinerKind, Options, Summary, ValidatorKind, World, registers};
+use watershed_commons::log::{Folder, Log, LogError};
+use watershed_commons::record::{RunTold, Runs};
+use watershed_market::{MinerKind, Options, Summary, ValidatorKind, World, registers, stages};
 
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -22,7 +25,7 @@ fn options(dir: &Path, miners: Vec<MinerKind>) -> Options {
         sequence: 64,
         reward: 1500,
         goal: 0,
-        seconds: [90, 180, 60, 120],
+        settings: stages([90, 180, 60, 120]),
         false_coordinator: None,
         keys_of: None,
     }
@@ -58,6 +61,52 @@ async fn pledges_pay_for_work_that_was_done_and_for_nothing_else() {
     assert!(earned(&summary, "miner-1") > 0 && earned(&summary, "miner-2") > 0);
     assert_eq!((summary.accepted, summary.rejected), (6, 3));
     assert_eq!(summary.pledged_msat, summary.paid_msat + summary.fees_msat + summary.left_msat);
+}
+
+/// The run, as the coordinator's log tells it.
+async fn recorded(world: &World) -> RunTold {
+    let key = world.client.info().await.unwrap().log.parse().unwrap();
+    let log = Log::open(Folder(world.options.dir.join("coordinator/log")), &key).unwrap();
+    let mut runs = Runs::default();
+    let mut follow = |_: u64, bytes: &[u8]| -> Result<(), LogError> {
+        runs.follow(bytes).unwrap();
+        Ok(())
+    };
+    log.verify_entries(&mut follow).unwrap();
+    runs.runs.remove(&world.run).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_proved_nothing_is_checked_by_all_and_others_by_few_without_replay() {
+    let dir = tempfile::tempdir().unwrap();
+    // Patience does not help a proven miner: what it opens is not what it sent.
+    let miners = vec![MinerKind::honest("miner-1", "cpu"), MinerKind::cheating("miner-2", "scaled", 1)];
+    let mut options = Options { rounds: 3, ..options(dir.path(), miners) };
+    let third = ValidatorKind { name: "validator-3".to_owned(), falsehood: None };
+    options.validators.push(third);
+    options.settings.extend([("validators", 2), ("replay_share", 0), ("trusted_after", 1)]);
+    let mut world = World::start(options, &|_| {}).await.unwrap();
+    world.follow(LIMIT, &mut |_| {}).await.unwrap();
+    let summary = world.summary(100).await.unwrap();
+    assert!(summary.sound && summary.sums_agree, "{summary:?}");
+    assert_eq!((summary.accepted, summary.rejected), (4, 2), "{summary:?}");
+
+    let told = recorded(&world).await;
+    let cheat = world.key_of("miner-2", "miner.key").unwrap();
+    for work in told.works.values() {
+        let (round, miner) = (work.assignment.round.0, work.assignment.miner);
+        let holders: BTreeSet<_> = work.lots.iter().map(|lot| lot.validator).collect();
+        let proven = round == 1 || round == 2 && miner != cheat;
+        assert_eq!(holders.len(), if proven { 2 } else { 3 }, "round {round} of {miner}");
+        assert_eq!(work.openings.len(), holders.len());
+        assert!(
+            work.openings.values().all(|asked| asked.step.is_none() == proven),
+            "round {round} of {miner}"
+        );
+        assert_eq!(work.is_accepted(), round == 0 || miner != cheat);
+    }
+    assert_eq!(told.works.len(), 6);
+    world.stop().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,4 +151,29 @@ async fn whoever_is_killed_comes_back_and_nothing_is_lost() {
     let summary = finished(world).await;
     assert_eq!(summary.end, "finished");
     assert!(summary.paid_msat > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_works_for_a_coordinator_that_rewrites_its_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let miners = vec![MinerKind::honest("miner-1", "cpu"), MinerKind::honest("miner-2", "cpu")];
+    let false_coordinator = Some("rewrites-history".to_owned());
+    let options = Options { rounds: 60, inner_steps: 3, false_coordinator, ..options(dir.path(), miners) };
+    let mut world = World::start(options, &|_| {}).await.unwrap();
+    let stepped = async |w: &World| Ok((w.view().await?.checkpoints.len() > 1).then_some(()));
+    world.until("the first checkpoint", 120, stepped).await.unwrap();
+    let (said, sound) = world.audit(&["--record-only"]).await.unwrap();
+    assert!(sound, "{said}");
+    world.follow_out(LIMIT).await.unwrap();
+    for name in ["miner-1", "miner-2", "validator-1", "validator-2"] {
+        let said = world.said(name);
+        assert!(said.contains("has rewritten its history"), "{name}: {said}");
+    }
+    // What was locked was judged by both validators, and is over: both books say the same.
+    let summary = world.summary(0).await.unwrap();
+    assert!(!summary.sound && summary.audit.contains("rewritten"), "{summary:?}");
+    assert!(summary.sums_agree && summary.accepted > 0, "{summary:?}");
+    let verdict_fee = summary.locked_msat / 100;
+    assert_eq!(summary.fees_msat, 2 * verdict_fee, "{summary:?}");
+    world.stop().unwrap();
 }

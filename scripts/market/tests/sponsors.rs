@@ -4,9 +4,9 @@
 #[path = "sponsors/wallets.rs"]
 mod wallets;
 
-use wallets::{LIMIT, Party, address_server, another_run, audit, coordinator, phase, world};
+use wallets::{LIMIT, Party, address_server, another_run, coordinator, options, phase, recorded, world};
 use watershed_commons::client::{ClientError, Joined};
-use watershed_market::World;
+use watershed_market::{MinerKind, Options, World};
 use watershed_payments::wallet::Wallet as _;
 use watershed_protocol::market::Join;
 use watershed_protocol::market::view::PledgeView;
@@ -122,13 +122,7 @@ async fn sponsors_get_back_what_is_left_where_they_wanted_it() {
     assert_eq!(code(world.client.refund(run, claim, &cy.invoice(1).await).await), "nothing-left");
     assert_eq!(cy.received().await, 5_000_000);
 
-    // What was paid is in the record a moment after the answer.
-    let recorded = async |w: &World| {
-        let said = audit(w).await;
-        assert!(said.contains("sound"), "{said}");
-        Ok(said.contains("4 payments back to sponsors").then_some(()))
-    };
-    world.until("the record has all payments", 30, recorded).await.unwrap();
+    recorded(&world, "4 payments back to sponsors").await;
     for party in [ada, bo, cy] {
         party.stop().await;
     }
@@ -227,10 +221,35 @@ async fn miners_pay_once_to_join() {
     // Both fees are booked, and in the record.
     let books = coordinator(&world, &["--json", "wallet", "balance"]).await;
     assert!(!books.is_empty());
-    let said = audit(&world).await;
-    assert!(said.contains("sound"), "{said}");
-    assert!(said.contains("2 joining fees"), "{said}");
+    recorded(&world, "2 joining fees").await;
     payer.stop().await;
     stranger.stop().await;
     tokio::time::timeout(LIMIT, async { world.stop().unwrap() }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miner_pays_to_join_from_what_it_has_earned() {
+    let dir = tempfile::tempdir().unwrap();
+    let miners = vec![MinerKind::honest("miner", "cpu")];
+    let options = Options { miners, reward: 20_000, ..options(dir.path()) };
+    let mut world = World::start(options, &|_| {}).await.unwrap();
+    world.follow(5 * LIMIT, &mut |_| {}).await.unwrap();
+    world.end("miner", "TERM").unwrap();
+    let earned = world.summary(0).await.unwrap().paid_msat;
+    assert!(earned > 20_000_000);
+
+    let run = another_run(&world, "with-a-fee", &[("joining_fee", 21_000)]).await;
+    world.work_for("miner", run, &["--joining-fee", "wallet"]).unwrap();
+    let joined = async |w: &World| Ok((w.client.run(run).await?.miners == 1).then_some(()));
+    world.until("the miner joins", 60, joined).await.unwrap();
+    phase(&world, run, "ended").await;
+    recorded(&world, "1 joining fee").await;
+    let data = dir.path().join("miner").to_string_lossy().into_owned();
+    let home = ["earnings", "--json", "--data", &data];
+    let all = async |w: &World| {
+        let total = w.programs.json("watershed-miner", &home).await?["total"].as_u64();
+        Ok((total > Some(earned)).then_some(()))
+    };
+    world.until("it is paid for the second run too", 30, all).await.unwrap();
+    world.stop().unwrap();
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use watershed_commons::client::from_text;
-use watershed_market::{Failed, MinerKind, Options, Summary, ValidatorKind, World, registers, sat};
+use watershed_market::{Failed, MinerKind, Options, Summary, ValidatorKind, World, registers, sat, stages};
 use watershed_protocol::market::view::RunView;
 use watershed_protocol::market::{Message, Outcome};
 
@@ -156,6 +156,14 @@ const GROUPS: &[Group] = &[
         promise: Promise { fault: Some(true), ..NOTHING },
     },
     Group {
+        // Nobody works for it any more, so its run does not end.
+        name: REWRITTEN,
+        cheats: &[],
+        validator: None,
+        coordinator: Some("rewrites-history"),
+        promise: Promise { fault: Some(true), ..NOTHING },
+    },
+    Group {
         name: "withheld-secrets",
         cheats: &[],
         validator: None,
@@ -172,6 +180,11 @@ const GROUPS: &[Group] = &[
 ];
 
 const REWARD: u64 = 1500;
+
+const REWRITTEN: &str = "rewritten-history";
+
+/// Rounds of a run whose participants are to leave before it is over.
+const MANY_ROUNDS: u32 = 60;
 
 fn options(args: &Args, group: &Group) -> Result<Options, Failed> {
     std::fs::create_dir_all(&args.dir).map_err(Failed::io(args.dir.to_string_lossy()))?;
@@ -195,12 +208,12 @@ fn options(args: &Args, group: &Group) -> Result<Options, Failed> {
         goal: 0,
         miners,
         validators,
-        rounds: args.rounds,
+        rounds: if group.name == REWRITTEN { MANY_ROUNDS } else { args.rounds },
         inner_steps: 12,
         batch: 2,
         sequence: 64,
         reward: REWARD,
-        seconds: [60, 90, 15, 45],
+        settings: stages([60, 90, 15, 45]),
         false_coordinator: group.coordinator.map(str::to_owned),
         keys_of: None,
     })
@@ -242,9 +255,16 @@ struct Row {
 }
 
 fn rows(group: &Group, summary: &Summary, reasons: &BTreeMap<String, Vec<String>>, rounds: u32) -> Vec<Row> {
-    let whole = REWARD * 1000 * u64::from(rounds);
     let honest = summary.miners.iter().filter(|m| m.cheat.is_none());
-    let harmed = honest.map(|m| whole.saturating_sub(m.earned_msat)).sum();
+    let harmed = if group.name == REWRITTEN {
+        // Whoever leaves loses no round that was never begun, but its part of a reward for every verdict that is missing. A
+        // verdict's fee is a hundredth of the reward.
+        let (tasks, verdicts) = (summary.locked_msat / (REWARD * 1000), summary.fees_msat / (REWARD * 10));
+        (2 * tasks).saturating_sub(verdicts) * REWARD * 1000 / 2
+    } else {
+        let whole = REWARD * 1000 * u64::from(rounds);
+        honest.map(|m| whole.saturating_sub(m.earned_msat)).sum()
+    };
     let mut rows = Vec::new();
     for miner in summary.miners.iter().filter(|m| m.cheat.is_some()) {
         let after = group.cheats.iter().find(|(c, a)| {
@@ -273,8 +293,14 @@ async fn attack(args: &Args, group: &Group, broken: &mut u32) -> Result<Vec<Row>
     println!("\n== {}", group.name);
     let mut world = World::start(options(args, group)?, &|_| {}).await?;
     let mut found = BTreeMap::new();
-    {
-        let limit = Duration::from_secs(900);
+    let limit = Duration::from_secs(900);
+    if group.name == REWRITTEN {
+        // Somebody looks at the record before, and again at the end.
+        let stepped = async |w: &World| Ok((w.view().await?.checkpoints.len() > 1).then_some(()));
+        world.until("the first checkpoint", limit.as_secs(), stepped).await?;
+        world.audit(&["--record-only"]).await?;
+        world.follow_out(limit).await?;
+    } else {
         let mut ignore = |_: &RunView| {};
         let follow = world.follow(limit, &mut ignore);
         tokio::pin!(follow);

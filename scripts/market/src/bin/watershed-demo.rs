@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use watershed_market::{Failed, MinerKind, Options, Summary, ValidatorKind, World, registers, sat};
+use watershed_market::{Failed, MinerKind, Options, Summary, ValidatorKind, World, registers, sat, stages};
 use watershed_protocol::data::Register;
 use watershed_protocol::market::view::RunView;
 
@@ -79,7 +79,7 @@ fn options(args: &Args) -> Result<Options, Failed> {
         batch: 4,
         sequence: 128,
         reward,
-        seconds: [60, 300, 60, 120],
+        settings: stages([60, 300, 60, 120]),
         false_coordinator: None,
         keys_of: None,
     })

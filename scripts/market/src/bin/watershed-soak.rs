@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use watershed_market::{Failed, MinerKind, Options, ValidatorKind, World, registers};
+use watershed_market::{Failed, MinerKind, Options, ValidatorKind, World, registers, stages};
 
 /// Kills coordinator, miners, validators and bitcoind while runs go on.
 #[derive(Parser)]
@@ -66,7 +66,7 @@ fn options(args: &Args, number: u32) -> Result<Options, Failed> {
         reward: REWARD,
         // Twice of what two miners and two verdicts each cost: a round whose miners were killed is paid again.
         goal: 2 * 2 * (REWARD + 2 * REWARD / 100) * u64::from(args.rounds),
-        seconds: [60, 90, 45, 90],
+        settings: stages([60, 90, 45, 90]),
         false_coordinator: None,
         keys_of: None,
     })

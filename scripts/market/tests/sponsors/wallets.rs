@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use watershed_market::{Options, ValidatorKind, World, registers};
+use watershed_market::{Options, ValidatorKind, World, registers, stages};
 use watershed_payments::ledger::Account;
 use watershed_payments::regtest::free_port;
 use watershed_payments::store::SqliteStore;
@@ -146,11 +146,11 @@ pub(crate) async fn address_server(money: Treasury<LdkWallet, SqliteStore>) -> S
     format!("bo@{at}")
 }
 
-/// A coordinator and two validators, without miners.
-pub(crate) async fn world(dir: &Path) -> World {
+/// Two validators, no miners.
+pub(crate) fn options(dir: &Path) -> Options {
     let texts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo_text");
     let validator = |name: &str| ValidatorKind { name: name.to_owned(), falsehood: None };
-    let options = Options {
+    Options {
         dir: dir.to_owned(),
         texts: registers(&texts).unwrap(),
         miners: Vec::new(),
@@ -161,11 +161,15 @@ pub(crate) async fn world(dir: &Path) -> World {
         sequence: 32,
         reward: 1500,
         goal: 0,
-        seconds: [90, 180, 60, 120],
+        settings: stages([90, 180, 60, 120]),
         false_coordinator: None,
         keys_of: None,
-    };
-    World::start(options, &|_| {}).await.unwrap()
+    }
+}
+
+/// A coordinator and two validators, without miners.
+pub(crate) async fn world(dir: &Path) -> World {
+    World::start(options(dir), &|_| {}).await.unwrap()
 }
 
 /// Opens another run like the first, with other numbers in its file.
@@ -209,9 +213,12 @@ pub(crate) async fn coordinator(world: &World, arguments: &[&str]) -> String {
     world.programs.output("watershed-coordinator", &all).await.unwrap()
 }
 
-/// What an audit of everything says.
-pub(crate) async fn audit(world: &World) -> String {
-    let state = world.options.dir.join("audit").to_string_lossy().into_owned();
-    let arguments = ["audit", &world.url, "--device", "cpu", "--state", &state];
-    world.programs.output("watershed-validator", &arguments).await.unwrap()
+/// Waits until an audit finds something in the record, which is there a moment after the answer.
+pub(crate) async fn recorded(world: &World, what: &str) {
+    let recorded = async |w: &World| {
+        let (said, sound) = w.audit(&[]).await?;
+        assert!(sound, "{said}");
+        Ok(said.contains(what).then_some(()))
+    };
+    world.until(what, 30, recorded).await.unwrap();
 }
