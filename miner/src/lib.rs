@@ -53,6 +53,7 @@ enum Command {
 
 /// The program.
 pub fn main() -> ExitCode {
+    watershed_payments::cli::end_if_ldk_panics();
     let outcome = match Cli::parse().command {
         Command::Init(args) => market::init(&args),
         Command::Doctor(args) => market::doctor(&args),

@@ -107,6 +107,7 @@ struct Adversary {
 
 /// The program.
 pub fn main() -> ExitCode {
+    watershed_payments::cli::end_if_ldk_panics();
     let cli = Cli::parse();
     finish(cli.home.json, carry_out(cli))
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod http;
+mod panics;
 mod regtest;
 mod session;
 mod setup;
@@ -19,6 +20,7 @@ use watershed_protocol::Preimage;
 use crate::control::{Reply, Request};
 use crate::escrow;
 
+pub use panics::end_if_ldk_panics;
 pub use session::{Session, start, stop_signal};
 pub use setup::{SetupArgs, init, restore};
 pub use wallet::{WalletCommand, wallet};
@@ -120,6 +122,7 @@ enum Command {
 
 /// The program.
 pub fn main() -> ExitCode {
+    end_if_ldk_panics();
     let cli = Cli::parse();
     let json = cli.place.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
