@@ -11,7 +11,10 @@ use super::{MINER, Place, key, refusal, refused, spec};
 #[ignore = "needs a store at WATERSHED_BLOBS with AWS_* variables: scripts/interop s3"]
 async fn blobs_are_in_a_store_and_come_back() {
     let bucket = std::env::var("WATERSHED_BLOBS").unwrap();
-    let place = Place::at(&spec(), Some(&bucket)).await;
+    // What a task may upload goes by the size of its model.
+    let mut spec = spec();
+    (spec.model.vocab, spec.model.hidden) = (1 << 16, 256);
+    let place = Place::at(&spec, Some(&bucket)).await;
     let assignment = place.assigned().await;
     // Uploads of one part, of several, and of exactly one.
     for length in [1usize, 1000, 5 << 20, 12_345_678] {
