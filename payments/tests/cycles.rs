@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
+#[path = "common/heap.rs"]
+mod heap;
 
 use std::path::Path;
 use std::time::Instant;
@@ -15,7 +17,7 @@ use watershed_protocol::Msat;
 
 // The allocator of the programs: with the system's, what is freed is not given back.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: heap::Counted = heap::Counted;
 
 /// Resident memory of this process, which has both nodes, in KiB.
 fn memory() -> u64 {
@@ -69,9 +71,10 @@ async fn many_escrows_of_six_lots_add_up() {
         market.bitcoind.rpc().mine(1).await.unwrap();
         if (cycle + 1) % 100 == 0 {
             eprintln!(
-                "{} cycles, {:.0} s, {} MiB",
+                "{} cycles, {:.0} s, {:.1} MiB allocated, {} MiB resident",
                 cycle + 1,
                 start.elapsed().as_secs_f64(),
+                heap::live() as f64 / f64::from(1 << 20),
                 memory() / 1024
             );
         }
