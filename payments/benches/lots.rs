@@ -21,10 +21,8 @@ use watershed_payments::wallet::ldk::ChainSource;
 use watershed_protocol::Preimage;
 
 const MSAT: u64 = 3_000_000;
-/// Lots at once, and rounds. LDK puts an HTLC off by a random tenth of a second, so few rounds say little about one lot.
+/// Lots at once, and rounds. LDK takes an HTLC in after a random delay, so few rounds say little about one lot.
 const COUNTS: [(u32, u32); 3] = [(1, 200), (6, 60), (50, 12)];
-/// Lots in all.
-const LOTS: u64 = 200 + 6 * 60 + 50 * 12;
 
 /// A payer and a payee of LDK Node alone.
 struct Bare {
@@ -125,7 +123,8 @@ const MOST_BESIDE_ONE: f64 = 2.0;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 4)]
 async fn main() -> ExitCode {
-    let market = Market::with_channel(LOTS * MSAT, 50).await;
+    let lots: u64 = COUNTS.iter().map(|(count, rounds)| u64::from(count * rounds)).sum();
+    let market = Market::with_channel(lots * MSAT, 50).await;
     let dir = market.dir.path().to_owned();
     let ports = (free_port().unwrap(), free_port().unwrap());
     let bare = tokio::task::block_in_place(|| {
@@ -142,7 +141,7 @@ async fn main() -> ExitCode {
             std::thread::sleep(Duration::from_millis(100));
         }
         let peer: SocketAddress = format!("127.0.0.1:{}", ports.1).parse().unwrap();
-        let sats = LOTS * MSAT / 1000 * 5 / 4 + 20_000;
+        let sats = lots * MSAT / 1000 * 5 / 4 + 20_000;
         bare.payer.open_channel(bare.payee.node_id(), peer, sats, None, None).unwrap();
         wait(&bare.payer, |event| matches!(event, Event::ChannelReady { .. }));
         wait(&bare.payee, |event| matches!(event, Event::ChannelReady { .. }));
@@ -152,7 +151,11 @@ async fn main() -> ExitCode {
 
     let (payer, payee) = (&market.payer.money, &market.payee.money);
     let mut next = 0;
-    println!("medians in ms of 200, 60 and 12 rounds; lots of {} sat", MSAT / 1000);
+    println!(
+        "medians in ms of {} rounds; lots of {} sat",
+        COUNTS.map(|(_, rounds)| rounds.to_string()).join(", "),
+        MSAT / 1000
+    );
     println!(
         "{:>5} {:>12} {:>12} {:>7} {:>12} {:>12} {:>7}",
         "lots", "lock, bare", "lock", "ratio", "settle, bare", "settle", "ratio"

@@ -296,11 +296,7 @@ impl World {
             .output("watershed-payments", &[&["--data", &data, "init"][..], &network].concat())
             .await?;
         self.spawn("sponsor", "watershed-payments", &["--data", &data, "run"])?;
-        let log = self.log("sponsor");
-        let running = async |_: &Self| {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            Ok(said.contains("running as").then_some(()))
-        };
+        let running = async |w: &Self| Ok(w.said("sponsor").contains("running as").then_some(()));
         self.until("the sponsor's wallet runs", 60, running).await?;
         self.fund(&["watershed-payments", "--data", &data, "wallet"]).await?;
         let node = self.client.info().await?.node;
@@ -355,11 +351,11 @@ impl World {
         }
     }
 
-    /// One more miner, for a run of its own and with further arguments; where it says what it does.
+    /// One more miner, for a run of its own and with further arguments.
     ///
     /// # Errors
     /// [`Failed`].
-    pub async fn join_as(&mut self, name: &str, run: RunId, more: &[&str]) -> Result<PathBuf, Failed> {
+    pub async fn join_as(&mut self, name: &str, run: RunId, more: &[&str]) -> Result<(), Failed> {
         let chain = self.bitcoind.as_ref().map(|b| String::from(b.source().clone())).unwrap_or_default();
         let data = text(&self.options.dir.join(name));
         let listen = format!("127.0.0.1:{}", free_port()?);
@@ -369,15 +365,14 @@ impl World {
         self.work_for(name, run, more)
     }
 
-    /// A miner that is there, for another run and with further arguments; where it says what it does.
+    /// A miner that is there, for another run and with further arguments.
     ///
     /// # Errors
     /// [`Failed::Regtest`].
-    pub fn work_for(&mut self, name: &str, run: RunId, more: &[&str]) -> Result<PathBuf, Failed> {
+    pub fn work_for(&mut self, name: &str, run: RunId, more: &[&str]) -> Result<(), Failed> {
         let (data, run) = (text(&self.options.dir.join(name)), run.to_string());
         let work = ["run", "--data", &data, "--device", "cpu", "--states", "1", "--once", "--run", &run];
-        self.spawn(name, "watershed-miner", &[&work[..], more].concat())?;
-        Ok(self.log(name))
+        self.spawn(name, "watershed-miner", &[&work[..], more].concat())
     }
 
     /// Mines blocks.
@@ -425,14 +420,14 @@ impl World {
                 return Ok(value);
             }
             if Instant::now() > end {
-                return Err(Failed::Late {
-                    what: what.to_owned(),
-                    seconds,
-                    logs: self.options.dir.join("logs"),
-                });
+                return Err(self.late(what, seconds));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    fn late(&self, what: &str, seconds: u64) -> Failed {
+        Failed::Late { what: what.to_owned(), seconds, logs: self.options.dir.join("logs") }
     }
 
     /// What a process has printed.
@@ -515,8 +510,7 @@ impl World {
                 mined = Instant::now();
             }
             if began.elapsed() > limit {
-                let (what, logs) = ("the end of the run".to_owned(), self.options.dir.join("logs"));
-                return Err(Failed::Late { what, seconds: limit.as_secs(), logs });
+                return Err(self.late("the end of the run", limit.as_secs()));
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
@@ -528,23 +522,15 @@ impl World {
     /// [`Failed::Late`] and [`Failed::Regtest`].
     pub async fn follow_out(&mut self, limit: Duration) -> Result<(), Failed> {
         let began = Instant::now();
-        let kinds = &self.options;
-        let names = kinds.miners.iter().map(|m| &m.name).chain(kinds.validators.iter().map(|v| &v.name));
-        let mut names: Vec<String> = names.cloned().collect();
-        while let Some(name) = names.last().cloned() {
-            if self.is_running(&name)? {
+        let Options { miners, validators, .. } = &self.options;
+        let names = miners.iter().map(|m| &m.name).chain(validators.iter().map(|v| &v.name));
+        for name in names.cloned().collect::<Vec<_>>() {
+            while self.is_running(&name)? {
                 if began.elapsed() > limit {
-                    let logs = self.options.dir.join("logs");
-                    return Err(Failed::Late {
-                        what: format!("{name} leaves"),
-                        seconds: limit.as_secs(),
-                        logs,
-                    });
+                    return Err(self.late(&format!("{name} leaves"), limit.as_secs()));
                 }
                 let _ = self.mine(1).await;
                 tokio::time::sleep(Duration::from_secs(2)).await;
-            } else {
-                names.pop();
             }
         }
         Ok(())

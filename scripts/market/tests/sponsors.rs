@@ -199,21 +199,18 @@ async fn miners_pay_once_to_join() {
     assert!(matches!(world.client.join(run, join(run), &bo, None).await.unwrap(), Joined::Pay(_)));
 
     // The program: it shows the invoice and waits, and somebody pays who keeps the preimage to himself.
-    let log = world.join_as("newcomer", run, &["--joining-fee", "invoice"]).await.unwrap();
-    let shown = async |_: &World| {
-        let said = std::fs::read_to_string(&log).unwrap_or_default();
+    world.join_as("newcomer", run, &["--joining-fee", "invoice"]).await.unwrap();
+    let shown = async |w: &World| {
+        let said = w.said("newcomer");
         Ok(said.lines().find(|l| l.starts_with("lnbcrt")).map(str::to_owned))
     };
     let invoice = world.until("the miner shows an invoice", 120, shown).await.unwrap();
-    let drawn = std::fs::read_to_string(&log).unwrap();
+    let drawn = world.said("newcomer");
     assert!(drawn.contains('\u{2588}') && drawn.contains("21 sat for joining"), "{drawn}");
     payer.pay(&invoice).await;
     let joined = async |w: &World| {
         let _ = w.mine(1).await;
-        Ok(std::fs::read_to_string(&log)
-            .unwrap_or_default()
-            .contains("the joining fee is paid")
-            .then_some(()))
+        Ok(w.said("newcomer").contains("the joining fee is paid").then_some(()))
     };
     world.until("the miner joins", 60, joined).await.unwrap();
     assert_eq!(world.client.run(run).await.unwrap().miners, 2);

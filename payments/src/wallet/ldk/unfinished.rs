@@ -17,9 +17,10 @@ const NOTHING: [u8; 32] = [0; 32];
 /// lots beside the start of the node gave "Attempted to apply ChannelMonitorUpdates out of order", a panic that leaves the process
 /// without a node. So the first call is made here, while there is one thread: a payment that nobody can send is given back.
 pub(super) fn finish(node: &Node) -> Result<(), WalletError> {
+    let refused = refused("finish what was begun");
     let (id, hash) = (PaymentId(NOTHING), LdkHash(NOTHING));
     let payments = node.bolt11_payment();
-    payments.receive_for_hash(1, &describe("nothing")?, 1, hash).map_err(refused("finish what was begun"))?;
-    payments.fail_for_hash(hash).map_err(refused("finish what was begun"))?;
-    node.remove_payment(&id).map_err(refused("finish what was begun"))
+    payments.receive_for_hash(1, &describe("nothing")?, 1, hash).map_err(&refused)?;
+    payments.fail_for_hash(hash).map_err(&refused)?;
+    node.remove_payment(&id).map_err(&refused)
 }

@@ -38,6 +38,13 @@ struct Group {
     promise: Promise,
 }
 
+impl Group {
+    /// Whether everybody is to leave before the run is over.
+    fn is_left(&self) -> bool {
+        self.coordinator == Some("rewrites-history")
+    }
+}
+
 /// The most that something may come to.
 #[derive(Clone, Copy, PartialEq)]
 enum Most {
@@ -157,7 +164,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         // Nobody works for it any more, so its run does not end.
-        name: REWRITTEN,
+        name: "rewritten-history",
         cheats: &[],
         validator: None,
         coordinator: Some("rewrites-history"),
@@ -180,8 +187,6 @@ const GROUPS: &[Group] = &[
 ];
 
 const REWARD: u64 = 1500;
-
-const REWRITTEN: &str = "rewritten-history";
 
 /// Rounds of a run whose participants are to leave before it is over.
 const MANY_ROUNDS: u32 = 60;
@@ -208,7 +213,7 @@ fn options(args: &Args, group: &Group) -> Result<Options, Failed> {
         goal: 0,
         miners,
         validators,
-        rounds: if group.name == REWRITTEN { MANY_ROUNDS } else { args.rounds },
+        rounds: if group.is_left() { MANY_ROUNDS } else { args.rounds },
         inner_steps: 12,
         batch: 2,
         sequence: 64,
@@ -256,7 +261,7 @@ struct Row {
 
 fn rows(group: &Group, summary: &Summary, reasons: &BTreeMap<String, Vec<String>>, rounds: u32) -> Vec<Row> {
     let honest = summary.miners.iter().filter(|m| m.cheat.is_none());
-    let harmed = if group.name == REWRITTEN {
+    let harmed = if group.is_left() {
         // Whoever leaves loses no round that was never begun, but its part of a reward for every verdict that is missing. A
         // verdict's fee is a hundredth of the reward.
         let (tasks, verdicts) = (summary.locked_msat / (REWARD * 1000), summary.fees_msat / (REWARD * 10));
@@ -294,7 +299,7 @@ async fn attack(args: &Args, group: &Group, broken: &mut u32) -> Result<Vec<Row>
     let mut world = World::start(options(args, group)?, &|_| {}).await?;
     let mut found = BTreeMap::new();
     let limit = Duration::from_secs(900);
-    if group.name == REWRITTEN {
+    if group.is_left() {
         // Somebody looks at the record before, and again at the end.
         let stepped = async |w: &World| Ok((w.view().await?.checkpoints.len() > 1).then_some(()));
         world.until("the first checkpoint", limit.as_secs(), stepped).await?;
