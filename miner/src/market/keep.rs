@@ -214,6 +214,11 @@ impl Keep {
         Ok(bytes.and_then(|b| <[u8; 8]>::try_from(b).ok()).map(u64::from_le_bytes))
     }
 
+    /// Whether assignments are kept that were not seen to be over.
+    pub(super) fn has_work(&self) -> bool {
+        fs::read_dir(self.folder.join("work")).is_ok_and(|mut found| found.next().is_some())
+    }
+
     /// Removes tasks that are over, and what was carried out of those that nobody continues.
     pub(super) fn clean(&self, works: &[AssignmentId], carried: &[AssignmentId]) {
         let sweep = |folder: PathBuf, kept: &[AssignmentId], whole: bool| {

@@ -27,6 +27,7 @@ pub(crate) use conduct::{Cheat, Conduct};
 use fee::FeeFrom;
 use home::Home;
 pub(crate) use home::HomeArgs;
+use keep::Keep;
 
 /// What a command ends with.
 type Outcome = Result<(), String>;
@@ -149,12 +150,17 @@ pub(crate) fn earnings(args: &HomeArgs) -> Outcome {
     report::earnings(&Home::new(args)?)
 }
 
-/// The run to work for: the one that was named, or the newest that is not over.
-fn choose(runs: &[RunView], named: Option<RunId>) -> Option<RunView> {
-    match named {
-        Some(run) => runs.iter().find(|r| r.run == run).cloned(),
-        None => runs.iter().rev().find(|r| r.phase != "ended" && r.phase != "closing").cloned(),
-    }
+/// The run to work for: the one that was named, else one that closes while this miner has work in it (lots end only where its
+/// wallet runs: without it they would stay locked until they expire), else the newest that is not over.
+fn choose(runs: &[RunView], named: Option<RunId>, unfinished: impl Fn(RunId) -> bool) -> Option<RunView> {
+    let newest = || runs.iter().rev();
+    let found = match named {
+        Some(run) => newest().find(|r| r.run == run),
+        None => newest()
+            .find(|r| r.phase == "closing" && unfinished(r.run))
+            .or_else(|| newest().find(|r| r.phase != "ended" && r.phase != "closing")),
+    };
+    found.cloned()
 }
 
 /// What `run` does next.
@@ -176,6 +182,8 @@ struct Mining {
     conduct: Conduct,
     /// Whether the coordinator has answered and a run was begun.
     worked: bool,
+    /// Runs that it has left because they were over.
+    over: Vec<RunId>,
     said: String,
 }
 
@@ -198,7 +206,8 @@ impl Mining {
             }
             Err(e) => return Err(e.to_string()),
         };
-        match choose(&runs, args.run) {
+        let unfinished = |run| !self.over.contains(&run) && Keep::new(self.home.run(run)).has_work();
+        match choose(&runs, args.run, unfinished) {
             Some(run) => {
                 self.said.clear();
                 let Self { home, client, device, conduct, .. } = &*self;
@@ -206,7 +215,11 @@ impl Mining {
                 let mut began = false;
                 let ended = session::work(&with, &run, &mut began).await;
                 self.worked |= began;
-                Ok(match ended? {
+                let ended = ended?;
+                if matches!(ended, session::Left::Over) {
+                    self.over.push(run.run);
+                }
+                Ok(match ended {
                     session::Left::Rewritten(why) => Next::Leave(why),
                     session::Left::Over if !args.once && args.run.is_none() => Next::Wait,
                     session::Left::Over | session::Left::Stopped => Next::Done,
@@ -232,8 +245,16 @@ pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
     eprintln!("device {} computes every operation to the bit", opened.name);
     runtime()?.block_on(async {
         let client = Client::new(&url).map_err(|e| e.to_string())?;
-        let mut mining =
-            Mining { home, url, client, device: opened, conduct, worked: false, said: String::new() };
+        let mut mining = Mining {
+            home,
+            url,
+            client,
+            device: opened,
+            conduct,
+            worked: false,
+            over: Vec::new(),
+            said: String::new(),
+        };
         let mut again = Duration::from_secs(2);
         loop {
             match mining.once(args).await {
@@ -253,4 +274,45 @@ pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use watershed_protocol::market::RunSpec;
+
+    fn view(byte: u8, phase: &str) -> RunView {
+        RunView {
+            run: RunId::from_bytes([byte; 32]),
+            title: String::new(),
+            phase: phase.to_owned(),
+            end: String::new(),
+            paused: false,
+            trouble: String::new(),
+            rounds_done: 0,
+            rounds: 1,
+            round: None,
+            miners: 0,
+            sums: Default::default(),
+            checkpoints: Vec::new(),
+            spec: RunSpec::smallest([]),
+            signed: String::new(),
+        }
+    }
+
+    /// What a miner that was killed in the last round starts again with: its lots wait for its wallet.
+    #[test]
+    fn a_run_that_closes_is_gone_back_to_while_work_is_left_in_it() {
+        let id = |byte| RunId::from_bytes([byte; 32]);
+        let chosen = |runs: &[RunView], named, left: &[RunId]| {
+            choose(runs, named, |run| left.contains(&run)).map(|r| r.run)
+        };
+        let runs = [view(1, "closing"), view(2, "running"), view(3, "ended")];
+        assert_eq!(chosen(&runs, None, &[]), Some(id(2)));
+        assert_eq!(chosen(&runs, None, &[id(1), id(2)]), Some(id(1)));
+        assert_eq!(chosen(&runs, None, &[id(3)]), Some(id(2)));
+        assert_eq!(chosen(&runs, Some(id(3)), &[id(1)]), Some(id(3)));
+        assert_eq!(chosen(&runs[..1], None, &[]), None);
+        assert_eq!(chosen(&runs[..1], None, &[id(1)]), Some(id(1)));
+    }
 }
