@@ -71,7 +71,7 @@ pub(crate) struct RunArgs {
     /// The coordinator [default: the one given to `init`]
     #[arg(long, env = "WATERSHED_COORDINATOR_URL", value_name = "URL")]
     coordinator: Option<String>,
-    /// The run to work for [default: the newest that is not over]
+    /// The run to work for [default: one that closes with work of yours in it, else the newest that is not over]
     #[arg(long, value_name = "RUN")]
     run: Option<RunId>,
     /// The device: auto, cpu, gpu or gpu:N
@@ -182,8 +182,6 @@ struct Mining {
     conduct: Conduct,
     /// Whether the coordinator has answered and a run was begun.
     worked: bool,
-    /// Runs that it has left because they were over.
-    over: Vec<RunId>,
     said: String,
 }
 
@@ -206,7 +204,7 @@ impl Mining {
             }
             Err(e) => return Err(e.to_string()),
         };
-        let unfinished = |run| !self.over.contains(&run) && Keep::new(self.home.run(run)).has_work();
+        let unfinished = |run| Keep::new(self.home.run(run)).has_work();
         match choose(&runs, args.run, unfinished) {
             Some(run) => {
                 self.said.clear();
@@ -215,11 +213,7 @@ impl Mining {
                 let mut began = false;
                 let ended = session::work(&with, &run, &mut began).await;
                 self.worked |= began;
-                let ended = ended?;
-                if matches!(ended, session::Left::Over) {
-                    self.over.push(run.run);
-                }
-                Ok(match ended {
+                Ok(match ended? {
                     session::Left::Rewritten(why) => Next::Leave(why),
                     session::Left::Over if !args.once && args.run.is_none() => Next::Wait,
                     session::Left::Over | session::Left::Stopped => Next::Done,
@@ -245,16 +239,8 @@ pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
     eprintln!("device {} computes every operation to the bit", opened.name);
     runtime()?.block_on(async {
         let client = Client::new(&url).map_err(|e| e.to_string())?;
-        let mut mining = Mining {
-            home,
-            url,
-            client,
-            device: opened,
-            conduct,
-            worked: false,
-            over: Vec::new(),
-            said: String::new(),
-        };
+        let mut mining =
+            Mining { home, url, client, device: opened, conduct, worked: false, said: String::new() };
         let mut again = Duration::from_secs(2);
         loop {
             match mining.once(args).await {
