@@ -1,4 +1,4 @@
-//! Networks that a test cannot be part of: a node starts with what a server tells it, or says what is wrong.
+//! Networks and chain sources: a node starts with what a server tells it, or says what is wrong, also later.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use watershed_payments::regtest::free_port;
+use watershed_payments::regtest::{Bitcoind, free_port};
 use watershed_payments::wallet::ldk::{ChainSource, LdkWallet, WalletConfig, init};
 use watershed_payments::wallet::{ChannelPolicy, Network, Wallet as _, WalletError};
 use watershed_protocol::Msat;
@@ -84,4 +84,51 @@ async fn a_chain_source_that_does_not_answer_is_named_as_the_reason() {
             assert!(text.contains("chain source") && !text.contains("secret"), "{text}");
         }
     }
+}
+
+/// Starts a wallet that is there already, with another chain source.
+async fn move_to(dir: &Path, chain: &ChainSource) -> LdkWallet {
+    let config = WalletConfig { chain: chain.clone(), ..WalletConfig::load(dir).unwrap() };
+    config.save(dir).unwrap();
+    LdkWallet::start(dir.to_owned()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_whose_bitcoind_has_another_chain_is_seen_to_stand_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ours = Bitcoind::start(&dir.path().join("ours")).await.unwrap();
+    let other = Bitcoind::start(&dir.path().join("other")).await.unwrap();
+    ours.rpc().mine(20).await.unwrap();
+    let data = dir.path().join("wallet");
+    let wallet = start(&data, Network::Regtest, ours.source().clone()).await.unwrap();
+    ours.rpc().seen_by(&wallet).await.unwrap();
+    // Blocks that pay nobody and are made in the same second are the same blocks.
+    other.rpc().fund(&wallet.address().await.unwrap()).await.unwrap();
+    let view = wallet.chain().await.unwrap();
+    assert_eq!((view.tip, view.source), (20, Some(20)));
+    assert!(view.heard.is_some());
+    wallet.stop().await.unwrap();
+    drop(wallet);
+
+    // LDK Node starts, and never says that it does not find its own blocks there.
+    let wallet = move_to(&data, other.source()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let view = wallet.chain().await.unwrap();
+    assert_eq!((view.tip, view.source), (20, Some(101)));
+    other.stop().unwrap();
+    assert_eq!(wallet.chain().await.unwrap().source, None);
+    wallet.stop().await.unwrap();
+    drop(wallet);
+
+    // Back where it was, it goes on, also past a bitcoind that is killed.
+    ours.rpc().mine(10).await.unwrap();
+    let wallet = move_to(&data, ours.source()).await;
+    ours.rpc().seen_by(&wallet).await.unwrap();
+    ours.restart("KILL", Duration::from_millis(200)).await.unwrap();
+    assert_eq!(ours.rpc().height().await.unwrap(), 30);
+    ours.rpc().mine(1).await.unwrap();
+    ours.rpc().seen_by(&wallet).await.unwrap();
+    let view = wallet.chain().await.unwrap();
+    assert_eq!((view.tip, view.source), (31, Some(31)));
+    wallet.stop().await.unwrap();
 }

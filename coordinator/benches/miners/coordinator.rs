@@ -73,7 +73,7 @@ impl Money for FreeMoney {
     }
 
     async fn funds(&self) -> Result<Funds, MoneyError> {
-        Ok(Funds { channels: 0, usable: 0, spendable: Msat::ZERO, on_chain_sats: 0 })
+        Ok(Funds { channels: 0, usable: 0, spendable: Msat::ZERO, on_chain_sats: 0, chain_trouble: None })
     }
 
     async fn part(&self, _: &str) -> Result<(), MoneyError> {

@@ -1,4 +1,4 @@
-//! Whether a coordinator can do its work: write its journal, ask its wallet, keep blobs.
+//! Whether a coordinator can do its work: write its journal, ask its wallet, see the chain, keep blobs.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -29,7 +29,12 @@ pub(super) async fn show<M: Money>(State(shared): State<Arc<Shared<M>>>) -> Resp
         verdict(office.money.funds()),
         verdict(office.blobs.check())
     );
-    let parts = [("database", database.map(drop)), ("wallet", wallet.map(drop)), ("blobs", blobs)];
+    let chain = match &wallet {
+        Ok(funds) => funds.chain_trouble.clone().map_or(Ok(()), Err),
+        Err(e) => Err(e.clone()),
+    };
+    let parts =
+        [("database", database.map(drop)), ("wallet", wallet.map(drop)), ("chain", chain), ("blobs", blobs)];
     let well = parts.iter().all(|(_, said)| said.is_ok());
     let line = |(name, said): &(&str, Result<(), String>)| match said {
         Ok(()) => format!("{name} ok\n"),

@@ -144,6 +144,8 @@ pub(super) async fn show<M: Money>(State(shared): State<Arc<Shared<M>>>) -> Resp
         single(&mut registry, "spendable_sat", "What usable channels can send", spendable);
         let on_chain = funds.on_chain_sats as f64;
         single(&mut registry, "on_chain_sat", "What the on-chain wallet can spend", on_chain);
+        let follows = f64::from(u8::from(funds.chain_trouble.is_none()));
+        single(&mut registry, "chain_up", "1 if the wallet sees the chain", follows);
     }
     single(&mut registry, "connections", "Open connections", shared.guard.open() as f64);
     single(&mut registry, "waiting", "Requests that wait for news", shared.guard.waits() as f64);

@@ -69,7 +69,7 @@ pub enum Campaign {
 }
 
 /// What a wallet has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Funds {
     /// Channels, usable or not.
     pub channels: usize,
@@ -79,6 +79,8 @@ pub struct Funds {
     pub spendable: Msat,
     /// On chain, in sat, as much as can be spent.
     pub on_chain_sats: u64,
+    /// Why the wallet does not see the chain, if it does not.
+    pub chain_trouble: Option<String>,
 }
 
 /// What is done with money.

@@ -168,6 +168,7 @@ impl Money for TreasuryMoney {
             usable: usable.len(),
             spendable: sum(usable.iter().map(|c| c.next_htlc)),
             on_chain_sats: balances.on_chain_spendable_sats,
+            chain_trouble: self.treasury.chain_trouble().map(|t| t.to_string()),
         })
     }
 

@@ -24,6 +24,7 @@ use crate::setup::cast;
 #[derive(Default)]
 struct Till {
     fails: AtomicBool,
+    blind: AtomicBool,
     opening: AtomicUsize,
     most: AtomicUsize,
     opened: AtomicUsize,
@@ -74,7 +75,9 @@ impl Money for Sham {
         Ok(())
     }
     async fn funds(&self) -> Result<Funds, MoneyError> {
-        self.answer(Funds { channels: 3, usable: 2, spendable: Msat::new(5_000), on_chain_sats: 7 })
+        let chain_trouble = self.0.blind.load(SeqCst).then(|| "bitcoind is silent".to_owned());
+        let spendable = Msat::new(5_000);
+        self.answer(Funds { channels: 3, usable: 2, spendable, on_chain_sats: 7, chain_trouble })
     }
     async fn offer(
         &self,
@@ -319,12 +322,16 @@ async fn more_that_wait_than_may_are_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_numbers_say_what_does_not_work() {
     let mut place = place(Limits::default()).await;
-    assert_eq!(place.text("/healthz").await, (200, "database ok\nwallet ok\nblobs ok\n".to_owned()));
+    assert_eq!(
+        place.text("/healthz").await,
+        (200, "database ok\nwallet ok\nchain ok\nblobs ok\n".to_owned())
+    );
     let (status, before) = place.text("/metrics").await;
     assert_eq!(status, 200);
     let run = place.run.to_string();
     for line in [
         "watershed_wallet_up 1",
+        "watershed_chain_up 1",
         "watershed_spendable_sat 5",
         "watershed_channels 3",
         "watershed_journal_events 1",
@@ -332,11 +339,18 @@ async fn health_and_numbers_say_what_does_not_work() {
         assert!(before.contains(line), "{line} is not in\n{before}");
     }
     assert!(before.contains(&format!("watershed_phase{{run=\"{run}\",phase=\"preparing\"}} 1")), "{before}");
+    place.money.0.blind.store(true, SeqCst);
+    let blind = "database ok\nwallet ok\nchain failed\nblobs ok\n".to_owned();
+    assert_eq!(place.text("/healthz").await, (503, blind));
+    assert!(place.text("/metrics").await.1.contains("watershed_chain_up 0"));
     let cancel = Event::Cancel { reason: "enough".to_owned(), at: 1 };
     place.market.happened(place.run, cancel).await.unwrap();
     place.money.0.fails.store(true, SeqCst);
     place.market.happened(place.run, crate::book::prepared(&place.run(Run::clone))).await.unwrap();
-    assert_eq!(place.text("/healthz").await, (503, "database ok\nwallet failed\nblobs ok\n".to_owned()));
+    assert_eq!(
+        place.text("/healthz").await,
+        (503, "database ok\nwallet failed\nchain failed\nblobs ok\n".to_owned())
+    );
     let (_, after) = place.text("/metrics").await;
     assert!(after.contains("watershed_wallet_up 0") && !after.contains("watershed_spendable_sat"));
     // No series has gone, and none is there twice.
@@ -351,7 +365,7 @@ async fn health_and_numbers_say_what_does_not_work() {
     let blobs = place.folder.path().join("blobs");
     std::fs::remove_dir_all(&blobs).unwrap();
     std::fs::write(&blobs, "").unwrap();
-    assert_eq!(place.text("/healthz").await.1, "database ok\nwallet failed\nblobs failed\n");
+    assert_eq!(place.text("/healthz").await.1, "database ok\nwallet failed\nchain failed\nblobs failed\n");
     place.tasks.abort_all();
 }
 

@@ -18,6 +18,9 @@ use super::home::Home;
 /// Free disk below which a run of any size is likely to fail.
 const LITTLE: u64 = 4 << 30;
 
+/// How often the wallet is asked how far it is, twice a second: LDK Node asks its bitcoind every two seconds.
+const CHAIN_LOOKS: u32 = 20;
+
 /// One finding.
 struct Finding {
     what: &'static str,
@@ -162,6 +165,32 @@ fn look_at_address(listen: Option<&String>, local: bool) -> Finding {
     good("address", format!("{listen}, where the coordinator calls this node"))
 }
 
+/// Whether the wallet sees what its bitcoind has. One that was away takes a moment to read the blocks.
+async fn look_at_chain(session: &Session, network: &str) -> Finding {
+    let mut first = None;
+    for _ in 0..CHAIN_LOOKS {
+        let reply = session.ask(&Request::Show).await;
+        let Reply::Ok { value, .. } = reply else { break };
+        let (tip, source) = (value["tip"].as_u64().unwrap_or(0), value["source"].as_u64());
+        if source.is_none_or(|source| source == tip) {
+            return good("chain", format!("the wallet follows {network}, at block {tip}"));
+        }
+        let began = *first.get_or_insert(tip);
+        if tip > began {
+            let source = source.unwrap_or(tip);
+            return good("chain", format!("the wallet catches up with {network}: block {tip} of {source}"));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let at = first.map_or_else(|| "does not answer".to_owned(), |tip| format!("stays at block {tip}"));
+    bad(
+        "chain",
+        format!("the wallet {at} and does not follow its bitcoind"),
+        "if that bitcoind is still catching up, wait; if it was set up anew or has another chain, name the right one, \
+         or an Esplora or Electrum server, as `chain` in wallet.toml",
+    )
+}
+
 async fn look_at_wallet(home: &Home, info: Option<&InfoView>) -> Vec<Finding> {
     let config = match WalletConfig::load(&home.wallet()) {
         Ok(config) => config,
@@ -188,7 +217,7 @@ async fn look_at_wallet(home: &Home, info: Option<&InfoView>) -> Vec<Finding> {
             return findings;
         }
     };
-    findings.push(good("chain", format!("the wallet follows {network}")));
+    findings.push(look_at_chain(&session, &network).await);
     // A wallet that was just started takes a moment to see its peer.
     let mut channels = 0;
     for _ in 0..10 {

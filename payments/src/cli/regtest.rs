@@ -9,8 +9,8 @@ use serde_json::json;
 use super::session::stop_signal;
 use super::{Outcome, Place};
 use crate::control::Reply;
-use crate::regtest::{Bitcoind, Rpc};
-use crate::wallet::ldk::ChainSource;
+use crate::regtest::Bitcoind;
+use crate::wallet::ldk::{ChainSource, Rpc};
 
 #[derive(Subcommand)]
 pub(super) enum RegtestCommand {

@@ -35,15 +35,20 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
     let wallet = treasury.wallet();
     match request {
         Request::Show => {
-            let (node, network, tip) = (wallet.node_id(), wallet.network(), wallet.tip().await?);
+            let (node, network, chain) = (wallet.node_id(), wallet.network(), wallet.chain().await?);
+            let (tip, trouble) = (chain.tip, treasury.chain_trouble().map(|t| t.to_string()));
+            let beside = chain.source.filter(|source| *source != tip);
+            let beside = beside.map(|source| format!(" (its bitcoind is at {source})")).unwrap_or_default();
             let channels = wallet.channels().await?;
             let usable = channels.iter().filter(|c| c.usable).count();
-            let value = json!({"node": node, "network": network, "tip": tip, "channels": channels.len(), "usable": usable});
-            let lines = vec![
+            let value = json!({"node": node, "network": network, "tip": tip, "source": chain.source, "trouble": trouble,
+                "channels": channels.len(), "usable": usable});
+            let mut lines = vec![
                 format!("node      {node}"),
-                format!("network   {network}, block {tip}"),
+                format!("network   {network}, block {tip}{beside}"),
                 format!("channels  {}, of which {usable} usable now", channels.len()),
             ];
+            lines.extend(trouble.map(|trouble| format!("look      {trouble}")));
             ok(&value, lines)
         }
         Request::Sync => {

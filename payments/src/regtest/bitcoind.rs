@@ -3,15 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use lightning_block_sync::http::{HttpEndpoint, JsonResponse};
-use lightning_block_sync::rpc::RpcClient;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::RegtestError;
 use super::guard::{Guarded, free_port};
 use crate::wallet::Wallet;
-use crate::wallet::ldk::ChainSource;
+use crate::wallet::ldk::{ChainSource, Rpc};
 
 const USER: &str = "watershed";
 const START: Duration = Duration::from_secs(60);
@@ -37,43 +34,7 @@ pub fn find() -> Result<PathBuf, RegtestError> {
     found.ok_or(RegtestError::NoBitcoind)
 }
 
-/// JSON-RPC of a bitcoind.
-pub struct Rpc(RpcClient);
-
-impl std::fmt::Debug for Rpc {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Rpc")
-    }
-}
-
 impl Rpc {
-    /// The RPC that a chain source names; none if it is no bitcoind.
-    pub fn of(source: &ChainSource) -> Option<Self> {
-        let ChainSource::Bitcoind { host, port, user, password } = source else { return None };
-        let login = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        Some(Self(RpcClient::new(&login, HttpEndpoint::for_host(host.clone()).with_port(*port))))
-    }
-
-    /// Calls a method.
-    ///
-    /// # Errors
-    /// [`RegtestError::Refused`].
-    pub async fn call(&self, method: &str, parameters: &[Value]) -> Result<Value, RegtestError> {
-        let answer = self.0.call_method::<Json>(method, parameters).await;
-        answer
-            .map(|json| json.0)
-            .map_err(|e| RegtestError::Refused { method: method.to_owned(), reason: e.to_string() })
-    }
-
-    /// The height of the chain.
-    ///
-    /// # Errors
-    /// As [`Rpc::call`].
-    pub async fn height(&self) -> Result<u32, RegtestError> {
-        let height = self.call("getblockcount", &[]).await?;
-        Ok(height.as_u64().and_then(|h| u32::try_from(h).ok()).unwrap_or(0))
-    }
-
     /// Mines blocks whose reward nobody uses.
     ///
     /// # Errors
@@ -114,19 +75,10 @@ impl Rpc {
     }
 }
 
-/// The answer as it is.
-struct Json(Value);
-
-impl TryInto<Json> for JsonResponse {
-    type Error = std::io::Error;
-    fn try_into(self) -> std::io::Result<Json> {
-        Ok(Json(self.0))
-    }
-}
-
 /// A bitcoind with a chain of its own.
 #[derive(Debug)]
 pub struct Bitcoind {
+    dir: PathBuf,
     program: PathBuf,
     arguments: Vec<String>,
     log: PathBuf,
@@ -170,7 +122,7 @@ impl Bitcoind {
         let process = Guarded::spawn(&program, &arguments, &log)?;
         let source = ChainSource::Bitcoind { host: "127.0.0.1".into(), port, user: USER.into(), password };
         let rpc = Rpc::of(&source).ok_or(RegtestError::NoBitcoind)?;
-        let mut bitcoind = Self { program, arguments, log, process, source, rpc };
+        let mut bitcoind = Self { dir: dir.to_owned(), program, arguments, log, process, source, rpc };
         bitcoind.answers().await?;
         Ok(bitcoind)
     }
@@ -191,13 +143,39 @@ impl Bitcoind {
 
     /// Ends it with a signal, and starts it again after `pause` with the same chain, port and password.
     ///
+    /// A bitcoind that is killed forgets the blocks since it last wrote its index, of a young chain all of them, and gets
+    /// them again from the network. Here a second one that runs for this time is the network.
+    ///
     /// # Errors
     /// [`RegtestError`].
     pub async fn restart(&mut self, signal: &str, pause: Duration) -> Result<(), RegtestError> {
+        let port = free_port()?;
+        let more = ["-listen=1", &format!("-bind=127.0.0.1:{port}")];
+        let network = Self::start_with(&self.dir.join("network"), &more).await?;
+        self.meet(&network, port).await?;
         self.process.end(signal)?;
         tokio::time::sleep(pause).await;
         self.process = Guarded::spawn(&self.program, &self.arguments, &self.log)?;
-        self.answers().await
+        self.answers().await?;
+        self.meet(&network, port).await?;
+        network.stop()
+    }
+
+    /// Connects to a bitcoind that listens on `port`, and waits until both have the same chain.
+    async fn meet(&self, other: &Self, port: u16) -> Result<(), RegtestError> {
+        let start = Instant::now();
+        self.rpc.call("addnode", &[json!(format!("127.0.0.1:{port}")), json!("onetry")]).await?;
+        loop {
+            let (ours, theirs) = (self.rpc.height().await?, other.rpc.height().await?);
+            if ours == theirs {
+                return Ok(());
+            }
+            if start.elapsed() > START {
+                let (at, height) = (ours.min(theirs), ours.max(theirs));
+                return Err(RegtestError::Behind { at, height, seconds: START.as_secs() });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// For a wallet's configuration.

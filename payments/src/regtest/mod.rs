@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use bitcoind::{Bitcoind, Rpc, find};
+use crate::wallet::ldk::RpcError;
+
+pub use bitcoind::{Bitcoind, find};
 pub use guard::{Guarded, free_port};
 
 /// Why there is no regtest.
@@ -38,13 +40,8 @@ pub enum RegtestError {
         log: PathBuf,
     },
     /// It refused.
-    #[error("bitcoind refused {method}: {reason}")]
-    Refused {
-        /// What was asked.
-        method: String,
-        /// In its words.
-        reason: String,
-    },
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
     /// A node has not seen the chain.
     #[error("a node was still at block {at} after {seconds} s; the chain has {height}")]
     Behind {

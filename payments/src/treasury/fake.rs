@@ -13,7 +13,7 @@ use crate::ledger::{Account, Legs};
 use crate::store::{Change, SqliteStore, Store as _};
 use crate::wallet::ldk::LIMITS;
 use crate::wallet::{
-    Balances, ChainPayment, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
+    Balances, ChainPayment, ChainView, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
     LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing,
     PayLimits, Wallet, WalletError, Withdraw,
 };
@@ -25,6 +25,8 @@ pub(super) const NOW: Duration = Duration::from_secs(1_800_000_000);
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) tip: u32,
+    pub(super) source: Option<u32>,
+    pub(super) heard: Option<u64>,
     /// Answers to the next payments; after the last, payments are taken.
     pub(super) pay: VecDeque<WalletError>,
     /// Payments that it was asked for.
@@ -171,6 +173,10 @@ impl Wallet for FakeWallet {
     }
     async fn tip(&self) -> Result<u32, WalletError> {
         Ok(self.script().tip)
+    }
+    async fn chain(&self) -> Result<ChainView, WalletError> {
+        let script = self.script();
+        Ok(ChainView { tip: script.tip, source: script.source, heard: script.heard })
     }
     async fn balances(&self) -> Result<Balances, WalletError> {
         Ok(self.script().balances.clone())

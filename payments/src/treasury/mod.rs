@@ -41,7 +41,7 @@ use watershed_protocol::PaymentHash;
 
 use crate::escrow::{Hold, Lot};
 use crate::store::{Change, Filter, Record, Store, StoreError, Versioned, get, list};
-use crate::wallet::{ChannelPolicy, Event, Outgoing, Wallet};
+use crate::wallet::{ChainTrouble, ChainWatch, ChannelPolicy, Event, Outgoing, Wallet};
 
 pub use archive::REMEMBERED;
 pub use books::{Books, ChannelRecord};
@@ -98,6 +98,7 @@ pub struct Treasury<W, S> {
     notices: Notices,
     changes: Arc<watch::Sender<u64>>,
     policy: ChannelPolicy,
+    watch: Arc<Mutex<ChainWatch>>,
     moving: Arc<Mutex<Moving>>,
     // Payments are sent by many at once, and forgotten by one alone: the node must not forget what is being sent.
     payments: Arc<RwLock<()>>,
@@ -119,6 +120,7 @@ impl<W, S> Clone for Treasury<W, S> {
             notices: Arc::clone(&self.notices),
             changes: Arc::clone(&self.changes),
             policy: self.policy,
+            watch: Arc::clone(&self.watch),
             moving: Arc::clone(&self.moving),
             payments: Arc::clone(&self.payments),
             booked: Arc::clone(&self.booked),
@@ -139,6 +141,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             notices,
             changes,
             policy: ChannelPolicy::default(),
+            watch: Arc::default(),
             moving: Arc::default(),
             payments: Arc::default(),
             booked: Arc::default(),
@@ -271,7 +274,33 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 tokio::time::sleep(RECONNECT).await;
             }
         };
-        tokio::join!(events, chain, peers);
+        let watch = async {
+            loop {
+                if let Err(e) = self.watch_chain().await {
+                    self.notice(e.to_string());
+                }
+                tokio::time::sleep(BOOKING).await;
+            }
+        };
+        tokio::join!(events, chain, peers, watch);
+    }
+
+    /// Why the wallet does not see the chain, if it does not.
+    pub fn chain_trouble(&self) -> Option<ChainTrouble> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).trouble()
+    }
+
+    /// Looks whether the wallet sees the chain, and says so when that changes.
+    async fn watch_chain(&self) -> Result<(), TreasuryError> {
+        let view = self.wallet.chain().await?;
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if watch.look(view, self.now()) {
+            match watch.trouble() {
+                Some(trouble) => self.notice(trouble.to_string()),
+                None => self.notice(format!("the wallet follows the chain again, at block {}", view.tip)),
+            }
+        }
+        Ok(())
     }
 
     /// What one event leads to. Safe to repeat.

@@ -7,6 +7,7 @@
 //! it is written down. Events are hints: the truth about a payment is [`Wallet::outgoing`] and [`Wallet::incoming`].
 
 mod balance;
+mod chain;
 mod destination;
 mod error;
 mod invoice;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt};
 
 pub use balance::{Balances, Channel, ClosedChannelFunds, Holdings};
+pub use chain::{ChainTrouble, ChainView, ChainWatch};
 pub use destination::{Destination, DestinationError};
 pub use error::WalletError;
 pub use invoice::{Expected, Invoice, InvoiceError};
@@ -358,6 +360,9 @@ pub trait Wallet: Send + Sync + 'static {
 
     /// The height that the node has seen.
     fn tip(&self) -> impl Future<Output = Result<u32, WalletError>> + Send;
+
+    /// The same beside what the chain source has, which is asked.
+    fn chain(&self) -> impl Future<Output = Result<ChainView, WalletError>> + Send;
 
     /// What there is.
     fn balances(&self) -> impl Future<Output = Result<Balances, WalletError>> + Send;

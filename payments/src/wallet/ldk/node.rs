@@ -27,9 +27,9 @@ use super::hold::LIMITS;
 use super::view::{
     chain_payment, channel, closing_balance, event, htlc, lightning_payment, payment, preimage_of, sweep,
 };
-use super::{hold, offers, seed, unfinished};
+use super::{Rpc, hold, offers, seed, unfinished};
 use crate::wallet::{
-    Balances, ChainPayment, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
+    Balances, ChainPayment, ChainView, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
     LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing,
     PayLimits, Wallet, WalletError, Withdraw,
 };
@@ -40,12 +40,17 @@ const ALIAS: [u8; 32] = *b"watershed\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0
 /// How long [`Wallet::stop`] waits for claims to be signed off by the peer.
 const CLAIMS: Duration = Duration::from_secs(3);
 
+/// How long a bitcoind that is asked how far it is may take.
+const BITCOIND: Duration = Duration::from_secs(5);
+
 /// A running LDK Node. Dropping it without [`Wallet::stop`] is as if it were killed.
 pub struct LdkWallet {
     node: Arc<Node>,
     payer: Option<NodeAddress>,
     key: secp256k1::SecretKey,
     receipts: SecretKey,
+    // Asked beside the node, which does not say that it cannot follow.
+    bitcoind: Option<Rpc>,
     network: Network,
     // Held for as long as the node runs: two processes on one channel state lose money.
     _lock: File,
@@ -158,8 +163,8 @@ impl LdkWallet {
         let key = hold::node_key(network, &words)?;
         let receipts =
             SecretKey::from_entropy(key.secret_bytes()).map_err(|e| WalletError::Signing(e.to_string()))?;
-        let payer = settings.payer;
-        Ok(Self { node: Arc::new(node), payer, key, receipts, network, _lock: lock })
+        let (payer, bitcoind) = (settings.payer, Rpc::of(&settings.chain));
+        Ok(Self { node: Arc::new(node), payer, key, receipts, bitcoind, network, _lock: lock })
     }
 
     /// Runs a call of the node's on a thread that may block.
@@ -393,6 +398,21 @@ impl Wallet for LdkWallet {
 
     async fn tip(&self) -> Result<u32, WalletError> {
         self.on_node(|node| Ok(node.status().current_best_block.height)).await
+    }
+
+    async fn chain(&self) -> Result<ChainView, WalletError> {
+        let source = match &self.bitcoind {
+            // One that does not answer is found silent by when the node last heard of it.
+            Some(rpc) => tokio::time::timeout(BITCOIND, rpc.height()).await.ok().and_then(Result::ok),
+            None => None,
+        };
+        let (tip, heard) = self
+            .on_node(|node| {
+                let status = node.status();
+                Ok((status.current_best_block.height, status.latest_lightning_wallet_sync_timestamp))
+            })
+            .await?;
+        Ok(ChainView { tip, source, heard })
     }
 
     async fn balances(&self) -> Result<Balances, WalletError> {
