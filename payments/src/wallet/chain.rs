@@ -107,7 +107,13 @@ mod tests {
     ) -> Vec<(u64, Option<ChainTrouble>)> {
         let at = |second: u64| Duration::from_secs(START + second);
         let turns = seconds.step_by(10);
-        turns.filter_map(|s| watch.look(view(s), at(s)).then(|| (s, watch.trouble()))).collect()
+        let mut changes = Vec::new();
+        for second in turns {
+            if watch.look(view(second), at(second)) {
+                changes.push((second, watch.trouble()));
+            }
+        }
+        changes
     }
 
     fn view(tip: u64, source: u64, heard: u64) -> ChainView {
