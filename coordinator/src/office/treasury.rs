@@ -11,7 +11,9 @@ use watershed_payments::treasury::{
     CampaignState, CampaignStatus, LotStatus, Offer, PayoutState, Treasury, TreasuryError,
 };
 use watershed_payments::wallet::ldk::LdkWallet;
-use watershed_payments::wallet::{AddressClient, Invoice, NodeAddress, Wallet as _, WalletError};
+use watershed_payments::wallet::{
+    AddressClient, ChainTrouble, Invoice, NodeAddress, Wallet as _, WalletError,
+};
 use watershed_protocol::market::RunSpec;
 use watershed_protocol::market::view::{PledgeMade, PledgeView};
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RunId};
@@ -168,7 +170,7 @@ impl Money for TreasuryMoney {
             usable: usable.len(),
             spendable: sum(usable.iter().map(|c| c.next_htlc)),
             on_chain_sats: balances.on_chain_spendable_sats,
-            chain_trouble: self.treasury.chain_trouble().map(|t| t.to_string()),
+            chain_trouble: self.treasury.chain_trouble().map(ChainTrouble::with_advice),
         })
     }
 

@@ -10,7 +10,8 @@ use watershed_engine::device::{self, DeviceChoice};
 use watershed_engine::selftest;
 use watershed_payments::cli::Session;
 use watershed_payments::control::{Reply, Request};
-use watershed_payments::wallet::ldk::WalletConfig;
+use watershed_payments::wallet::ldk::{ChainSource, WalletConfig};
+use watershed_payments::wallet::{ChainTrouble, ChainView};
 use watershed_protocol::market::view::{InfoView, RunView};
 
 use super::home::Home;
@@ -166,29 +167,29 @@ fn look_at_address(listen: Option<&String>, local: bool) -> Finding {
 }
 
 /// Whether the wallet sees what its bitcoind has. One that was away takes a moment to read the blocks.
-async fn look_at_chain(session: &Session, network: &str) -> Finding {
+async fn look_at_chain(session: &Session, config: &WalletConfig) -> Finding {
+    let (network, asked) = (config.network, matches!(config.chain, ChainSource::Bitcoind { .. }));
     let mut first = None;
+    let mut trouble = ChainTrouble::Silent { seconds: u64::from(CHAIN_LOOKS / 2) };
     for _ in 0..CHAIN_LOOKS {
-        let reply = session.ask(&Request::Show).await;
-        let Reply::Ok { value, .. } = reply else { break };
-        let (tip, source) = (value["tip"].as_u64().unwrap_or(0), value["source"].as_u64());
-        if source.is_none_or(|source| source == tip) {
-            return good("chain", format!("the wallet follows {network}, at block {tip}"));
-        }
-        let began = *first.get_or_insert(tip);
-        if tip > began {
-            let source = source.unwrap_or(tip);
-            return good("chain", format!("the wallet catches up with {network}: block {tip} of {source}"));
+        let Reply::Ok { value, .. } = session.ask(&Request::Show).await else { break };
+        let Ok(ChainView { tip, source, .. }) = serde_json::from_value(value) else { break };
+        match source {
+            None if asked => {}
+            Some(bitcoind) if bitcoind != tip => {
+                if tip > *first.get_or_insert(tip) {
+                    return good(
+                        "chain",
+                        format!("the wallet catches up with {network}: block {tip} of {bitcoind}"),
+                    );
+                }
+                trouble = ChainTrouble::Lost { tip, bitcoind };
+            }
+            _ => return good("chain", format!("the wallet follows {network}, at block {tip}")),
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    let at = first.map_or_else(|| "does not answer".to_owned(), |tip| format!("stays at block {tip}"));
-    bad(
-        "chain",
-        format!("the wallet {at} and does not follow its bitcoind"),
-        "if that bitcoind is still catching up, wait; if it was set up anew or has another chain, name the right one, \
-         or an Esplora or Electrum server, as `chain` in wallet.toml",
-    )
+    bad("chain", trouble.to_string(), trouble.advice())
 }
 
 async fn look_at_wallet(home: &Home, info: Option<&InfoView>) -> Vec<Finding> {
@@ -217,7 +218,7 @@ async fn look_at_wallet(home: &Home, info: Option<&InfoView>) -> Vec<Finding> {
             return findings;
         }
     };
-    findings.push(look_at_chain(&session, &network).await);
+    findings.push(look_at_chain(&session, &config).await);
     // A wallet that was just started takes a moment to see its peer.
     let mut channels = 0;
     for _ in 0..10 {

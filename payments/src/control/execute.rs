@@ -14,7 +14,7 @@ use crate::treasury::{
     Books, CampaignState, CampaignStatus, HoldStatus, LotStatus, Payout, PayoutState, RequestState, Treasury,
     TreasuryError,
 };
-use crate::wallet::{Channel, Wallet};
+use crate::wallet::{ChainTrouble, Channel, Wallet};
 
 type Outcome = Result<Reply, TreasuryError>;
 
@@ -36,12 +36,12 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
     match request {
         Request::Show => {
             let (node, network, chain) = (wallet.node_id(), wallet.network(), wallet.chain().await?);
-            let (tip, trouble) = (chain.tip, treasury.chain_trouble().map(|t| t.to_string()));
+            let (tip, trouble) = (chain.tip, treasury.chain_trouble().map(ChainTrouble::with_advice));
             let beside = chain.source.filter(|source| *source != tip);
             let beside = beside.map(|source| format!(" (its bitcoind is at {source})")).unwrap_or_default();
             let channels = wallet.channels().await?;
             let usable = channels.iter().filter(|c| c.usable).count();
-            let value = json!({"node": node, "network": network, "tip": tip, "source": chain.source, "trouble": trouble,
+            let value = json!({"node": node, "network": network, "tip": tip, "source": chain.source, "heard": chain.heard, "trouble": trouble,
                 "channels": channels.len(), "usable": usable});
             let mut lines = vec![
                 format!("node      {node}"),

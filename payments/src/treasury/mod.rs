@@ -296,7 +296,7 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         if watch.look(view, self.now()) {
             match watch.trouble() {
-                Some(trouble) => self.notice(trouble.to_string()),
+                Some(trouble) => self.notice(trouble.with_advice()),
                 None => self.notice(format!("the wallet follows the chain again, at block {}", view.tip)),
             }
         }

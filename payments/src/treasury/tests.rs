@@ -12,7 +12,7 @@ use crate::ledger::{Account, Name};
 use crate::store::{Filter, NodeMemory, list};
 use crate::treasury::Till;
 use crate::wallet::ldk::LIMITS;
-use crate::wallet::{ChainPayment, Event, Invoice, Outgoing, WalletError, Withdraw};
+use crate::wallet::{ChainPayment, ChainTrouble, Event, Invoice, Outgoing, WalletError, Withdraw};
 
 const AMOUNT: u64 = 5_000_000;
 
@@ -336,4 +336,22 @@ async fn unpaid_pledges_and_invoices_are_bounded_and_forgotten() {
     assert_eq!(kept(), (1001, 60));
     turn(&money, 107).await;
     assert_eq!(kept(), (1, 0), "what nobody paid leaves nothing");
+}
+
+#[tokio::test]
+async fn a_wallet_that_does_not_follow_its_bitcoind_is_known_to_the_treasury() {
+    let (_dir, money, time) = treasury(0);
+    let look = async |seconds: u64| {
+        *time.lock().unwrap() = NOW + Duration::from_secs(seconds);
+        money.wallet().script().heard = Some(NOW.as_secs() + seconds);
+        money.watch_chain().await.unwrap();
+        money.chain_trouble()
+    };
+    money.wallet().script().source = Some(107);
+    for seconds in (0..180).step_by(10) {
+        assert_eq!(look(seconds).await, None, "after {seconds} s");
+    }
+    assert_eq!(look(180).await, Some(ChainTrouble::Lost { tip: 100, bitcoind: 107 }));
+    money.wallet().script().tip = 107;
+    assert_eq!(look(190).await, None);
 }

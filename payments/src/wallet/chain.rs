@@ -10,8 +10,8 @@ use thiserror::Error;
 pub struct ChainView {
     /// The height that the node has seen.
     pub tip: u32,
-    /// The height that its bitcoind has. None for other sources: those are asked anew where each transaction is, and so
-    /// cannot be ahead of the node for long.
+    /// The height that its bitcoind has; none if that does not answer. None for other sources too: those are asked anew
+    /// where each transaction is, and so cannot be ahead of the node for long.
     pub source: Option<u32>,
     /// When the source last answered, in seconds since 1970.
     pub heard: Option<u64>,
@@ -20,13 +20,18 @@ pub struct ChainView {
 /// How long a node may go without news.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+const ANSWER: &str =
+    "see that the bitcoind, Esplora or Electrum server of wallet.toml runs and can be reached";
+
+const FOLLOW: &str = "if that bitcoind is still catching up, wait; if it was set up anew, or has another chain, name the \
+                      right one, or an Esplora or Electrum server, as `chain` in wallet.toml and start again";
+
 /// Why the node does not see the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ChainTrouble {
     /// The source does not answer.
     #[error(
-        "the chain source has not answered for {seconds} s, and whatever happens on the chain is not seen meanwhile. See that \
-         the bitcoind, Esplora or Electrum server of wallet.toml runs and can be reached"
+        "the chain source has not answered for {seconds} s, and whatever happens on the chain is not seen meanwhile"
     )]
     Silent {
         /// For how long.
@@ -35,8 +40,7 @@ pub enum ChainTrouble {
     /// The source has another chain, or none of the blocks that the node knows.
     #[error(
         "the wallet is at block {tip} and does not follow its bitcoind, which is at block {bitcoind}: whatever happens on \
-         the chain is not seen. If that bitcoind is still catching up, wait. If it was set up anew, or has another chain, \
-         name the right one, or an Esplora or Electrum server, as `chain` in wallet.toml and start again"
+         the chain is not seen"
     )]
     Lost {
         /// Where the node is.
@@ -44,6 +48,21 @@ pub enum ChainTrouble {
         /// Where its bitcoind is.
         bitcoind: u32,
     },
+}
+
+impl ChainTrouble {
+    /// What to do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Silent { .. } => ANSWER,
+            Self::Lost { .. } => FOLLOW,
+        }
+    }
+
+    /// Both in one line.
+    pub fn with_advice(self) -> String {
+        format!("{self}; {}", self.advice())
+    }
 }
 
 /// Watches one node.
@@ -106,9 +125,8 @@ mod tests {
         view: impl Fn(u64) -> ChainView,
     ) -> Vec<(u64, Option<ChainTrouble>)> {
         let at = |second: u64| Duration::from_secs(START + second);
-        let turns = seconds.step_by(10);
         let mut changes = Vec::new();
-        for second in turns {
+        for second in seconds.step_by(10) {
             if watch.look(view(second), at(second)) {
                 changes.push((second, watch.trouble()));
             }
