@@ -8,10 +8,12 @@ mod program;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use program::Program;
 use serde_json::Value;
 use watershed_payments::regtest::Bitcoind;
+use watershed_payments::wallet::ldk::WalletConfig;
 
 fn pay(data: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_watershed-payments"));
@@ -85,10 +87,41 @@ async fn a_wallet_is_made_used_and_restored_from_its_words() {
     });
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_command_ends_although_its_wallet_does_not_see_the_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Bitcoind::start(&dir.path().join("ours")).await.unwrap();
+    let other = Bitcoind::start(&dir.path().join("other")).await.unwrap();
+    let data = dir.path().join("wallet");
+    tokio::task::block_in_place(|| {
+        value(&data, &["init", "--network", "regtest", "--chain", &String::from(ours.source().clone())]);
+        let address = value(&data, &["wallet", "address"])["address"].as_str().unwrap().to_owned();
+        let (ours, other) = (String::from(ours.source().clone()), String::from(other.source().clone()));
+        value(&data, &["regtest", "mine", "7", "--chain", &ours]);
+        // Blocks that are made in the same second and pay the same are the same blocks.
+        value(&data, &["regtest", "fund", &address, "--chain", &other]);
+        value(&data, &["wallet", "sync"]);
+        assert_eq!(value(&data, &["wallet", "show"])["tip"], 7);
+    });
+    let config = WalletConfig { chain: other.source().clone(), ..WalletConfig::load(&data).unwrap() };
+    config.save(&data).unwrap();
+    let begun = Instant::now();
+    tokio::task::block_in_place(|| {
+        let out = pay(&data, &["wallet", "show"]);
+        let error = String::from_utf8_lossy(&out.stderr);
+        assert!(
+            out.status.success() && error.contains("does not follow its bitcoind, which is at block 101"),
+            "{out:?}"
+        );
+        other.stop().unwrap();
+        assert!(refusal(&data, &["wallet", "sync"]).contains("has not answered"));
+    });
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
 #[test]
 fn a_network_of_ones_own_ends_with_its_parent_even_if_that_is_killed() {
     use std::io::BufRead as _;
-    use std::time::{Duration, Instant};
     let dir = tempfile::tempdir().unwrap();
     let mut up = Command::new(env!("CARGO_BIN_EXE_watershed-payments"))
         .args(["regtest", "up", "--dir"])

@@ -129,7 +129,9 @@ impl Session {
 
 /// Gives a wallet that was just started time to see the chain and its peers.
 async fn settle_in(treasury: &Treasury<LdkWallet, SqliteStore>) {
-    let _ = treasury.wallet().sync().await;
+    if let Err(e) = treasury.wallet().sync().await {
+        eprintln!("going on with what this wallet knew when it last ran: {e}");
+    }
     let end = Instant::now() + PEERS;
     while Instant::now() < end {
         match treasury.wallet().channels().await {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 use watershed_protocol::Msat;
 
+use super::ChainTrouble;
+
 /// Why a wallet refused.
 #[derive(Debug, Error)]
 pub enum WalletError {
@@ -60,6 +62,9 @@ pub enum WalletError {
         /// What to do.
         advice: &'static str,
     },
+    /// The node does not see the chain.
+    #[error("{}", .0.with_advice())]
+    Chain(ChainTrouble),
     /// The node has this payment already.
     #[error("this payment hash is being paid, or was paid before")]
     AlreadyPaying,

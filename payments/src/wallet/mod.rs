@@ -409,7 +409,7 @@ pub trait Wallet: Send + Sync + 'static {
     /// Acknowledges the event that [`Wallet::next_event`] gave.
     fn event_handled(&self) -> impl Future<Output = Result<(), WalletError>> + Send;
 
-    /// Asks the chain source for news now instead of at the next turn.
+    /// Asks the chain source for news now instead of at the next turn. Does not wait for ever.
     fn sync(&self) -> impl Future<Output = Result<(), WalletError>> + Send;
 
     /// Ends all work and writes everything down. A wallet that is killed instead may lose its channels to a forced close.

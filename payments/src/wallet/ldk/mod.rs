@@ -1,6 +1,7 @@
 //! The embedded wallet: LDK Node in this process, with its data below one directory.
 
 mod config;
+mod first_look;
 mod hold;
 mod node;
 mod offers;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ldk_node::bitcoin::{Address, secp256k1};
@@ -50,7 +50,11 @@ pub struct LdkWallet {
     key: secp256k1::SecretKey,
     receipts: SecretKey,
     // Asked beside the node, which does not say that it cannot follow.
-    bitcoind: Option<Rpc>,
+    pub(super) bitcoind: Option<Rpc>,
+    // When the node last heard of the chain before it was started, in seconds since 1970.
+    pub(super) heard_before: Option<u64>,
+    // The height at which the node was last seen, and when it was first seen there.
+    pub(super) moved: Mutex<(u32, Instant)>,
     network: Network,
     // Held for as long as the node runs: two processes on one channel state lose money.
     _lock: File,
@@ -159,12 +163,25 @@ impl LdkWallet {
         };
         let node = builder.build().map_err(|e| start(e.to_string()))?;
         unfinished::finish(&node)?;
+        let status = node.status();
+        let heard_before = status.latest_lightning_wallet_sync_timestamp;
+        let moved = Mutex::new((status.current_best_block.height, Instant::now()));
         node.start().map_err(|e| start(e.to_string()))?;
         let key = hold::node_key(network, &words)?;
         let receipts =
             SecretKey::from_entropy(key.secret_bytes()).map_err(|e| WalletError::Signing(e.to_string()))?;
         let (payer, bitcoind) = (settings.payer, Rpc::of(&settings.chain));
-        Ok(Self { node: Arc::new(node), payer, key, receipts, bitcoind, network, _lock: lock })
+        Ok(Self {
+            node: Arc::new(node),
+            payer,
+            key,
+            receipts,
+            bitcoind,
+            heard_before,
+            moved,
+            network,
+            _lock: lock,
+        })
     }
 
     /// Runs a call of the node's on a thread that may block.
@@ -556,6 +573,7 @@ impl Wallet for LdkWallet {
     }
 
     async fn sync(&self) -> Result<(), WalletError> {
+        self.first_look().await?;
         self.on_node(|node| node.sync_wallets().map_err(refused("read the chain"))).await
     }
 
