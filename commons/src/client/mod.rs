@@ -18,7 +18,7 @@ use watershed_protocol::market::view::{
     FileView, InfoView, MinerView, PledgeMade, PledgeView, Refused, RoundWorkView, RunView, Signed,
     TakenView, WorkView,
 };
-use watershed_protocol::market::{Command, Message, PayoutRequest, Present, Reveal, Upload};
+use watershed_protocol::market::{Command, Message, PayoutRequest, Present, Promise, Reveal, Upload};
 use watershed_protocol::{AssignmentId, Digest, Envelope, PublicKey, RunId, SecretKey, decode, encode};
 
 pub use log::{WebLog, watch};
@@ -289,10 +289,10 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn say(&self, run: RunId, message: &Message, key: &SecretKey) -> Result<(), ClientError> {
-        self.say_for_promise(run, message, key).await.map(drop)
+        self.forward(run, to_text(&Envelope::sign(message, key)?)?).await
     }
 
-    /// As [`Client::say`]; gives what the coordinator signed if the message belongs into the record.
+    /// As [`Client::say`]; gives the [`Promise`] that `coordinator` signed for this message, if it did.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -301,10 +301,20 @@ impl Client {
         run: RunId,
         message: &Message,
         key: &SecretKey,
+        coordinator: PublicKey,
     ) -> Result<Option<Envelope>, ClientError> {
-        let envelope = to_text(&Envelope::sign(message, key)?)?;
-        let taken: TakenView = self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await?;
-        Ok(taken.promise.as_deref().and_then(from_text))
+        let envelope = Envelope::sign(message, key)?;
+        let digest = envelope.open::<Message>().ok().map(|opened| opened.digest());
+        let signed = Signed { envelope: to_text(&envelope)? };
+        let taken: TakenView = self.post(&format!("/v1/runs/{run}/messages"), &signed).await?;
+        let promise: Option<Envelope> = taken.promise.as_deref().and_then(from_text);
+        let is_for_this = |promise: &Envelope| {
+            promise.open::<Promise>().is_ok_and(|opened| {
+                let Promise { run: of, signer, message, at: _ } = *opened.value();
+                opened.signer() == coordinator && (of, signer, Some(message)) == (run, key.public(), digest)
+            })
+        };
+        Ok(promise.filter(is_for_this))
     }
 
     /// Sends a message that is signed already, in base64.

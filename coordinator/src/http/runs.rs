@@ -220,7 +220,13 @@ pub(super) async fn message<M: Money>(
     // Whoever is told that it was taken can prove it, should it not be in the record.
     let kept = matches!(message.value(), Message::Commit(_) | Message::Reveal(_));
     let promise = kept.then(|| Promise { run, signer, message: message.digest(), at: now() });
-    shared.office.market.said(run, signer, message.into_value(), envelope).await?;
+    let forgets = match shared.office.falsehood {
+        Some(falsehood) => shared.office.market.with(run, |r| falsehood.forgets(message.value(), r))?,
+        None => false,
+    };
+    if !forgets {
+        shared.office.market.said(run, signer, message.into_value(), envelope).await?;
+    }
     if joins {
         shared.office.market.saw(run, signer);
     }

@@ -76,10 +76,28 @@ impl Keep {
         read(&self.folder.join("checkpoints").join(digest.to_string()))
     }
 
+    /// Where what the coordinator signed when it took a message is kept, if it is.
+    pub(super) fn promise(&self, id: AssignmentId, kind: &str) -> PathBuf {
+        self.folder.join("promises").join(format!("{id}.{kind}"))
+    }
+
+    /// Keeps why this run's coordinator is not trusted any more, so that it is not worked for after a restart either.
+    pub(super) fn note_distrust(&self, why: &str) {
+        if let Err(e) = write(&self.folder.join("distrusted"), why.as_bytes()) {
+            eprintln!("that the coordinator is not trusted is not kept: {e}");
+        }
+    }
+
+    /// Why this run's coordinator is not trusted any more.
+    pub(super) fn distrust(&self) -> Result<Option<String>, String> {
+        let bytes = read(&self.folder.join("distrusted"))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     /// Keeps what the coordinator signed when it took a message: with it `watershed-validator audit --promise` proves that a
     /// record lacks what was promised. Nothing depends on it, so that it cannot be kept is no reason to stop.
     pub(super) fn keep_promise(&self, id: AssignmentId, kind: &str, promise: &Envelope) {
-        let path = self.folder.join("promises").join(format!("{id}.{kind}"));
+        let path = self.promise(id, kind);
         let kept = encode(promise).map_err(|e| e.to_string()).and_then(|bytes| write(&path, &bytes));
         if let Err(e) = kept {
             eprintln!("the coordinator's promise is not kept: {e}");

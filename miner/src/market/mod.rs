@@ -10,6 +10,7 @@ mod report;
 mod session;
 mod task;
 mod terms;
+mod word;
 mod worker;
 
 use std::time::Duration;
@@ -214,7 +215,7 @@ impl Mining {
                 let ended = session::work(&with, &run, &mut began).await;
                 self.worked |= began;
                 Ok(match ended? {
-                    session::Left::Rewritten(why) => Next::Leave(why),
+                    session::Left::Distrusted(why) => Next::Leave(why),
                     session::Left::Over if !args.once && args.run.is_none() => Next::Wait,
                     session::Left::Over | session::Left::Stopped => Next::Done,
                 })

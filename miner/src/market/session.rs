@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use watershed_commons::client::{Client, ClientError, watch};
+use watershed_commons::client::{Client, ClientError, from_text, watch};
 use watershed_commons::log::Pins;
 use watershed_engine::device::OpenDevice;
 use watershed_payments::cli::{start, stop_signal};
@@ -57,6 +57,8 @@ pub(super) type Wallet = Treasury<LdkWallet, SqliteStore>;
 pub(super) struct Context {
     pub(super) client: Client,
     pub(super) key: SecretKey,
+    /// Who signed the run.
+    pub(super) coordinator: PublicKey,
     pub(super) run: RunId,
     pub(super) spec: RunSpec,
     pub(super) wallet: Wallet,
@@ -69,7 +71,7 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) async fn say(&self, message: &Message) -> Result<(), ClientError> {
-        let promise = self.client.say_for_promise(self.run, message, &self.key).await?;
+        let promise = self.client.say_for_promise(self.run, message, &self.key, self.coordinator).await?;
         if let Some(id) =
             message.subject().filter(|_| matches!(message, Message::Commit(_) | Message::Reveal(_)))
         {
@@ -162,8 +164,8 @@ pub(super) enum Left {
     Over,
     /// It was told to stop.
     Stopped,
-    /// The coordinator rewrote its record; with both of its signatures.
-    Rewritten(String),
+    /// The coordinator rewrote its record or broke its word; with what proves it.
+    Distrusted(String),
 }
 
 /// What a miner works with, whatever the run.
@@ -193,6 +195,12 @@ pub(super) async fn work(with: &With<'_>, run: &RunView, began: &mut bool) -> Re
     worked
 }
 
+/// Who signed a run: the record names it as the run's coordinator.
+fn signer(run: &RunView) -> Option<PublicKey> {
+    let signed = from_text(&run.signed)?.open::<RunSpec>().ok()?;
+    (signed.value().id().ok() == Some(run.run)).then(|| signed.signer())
+}
+
 async fn worked(
     with: &With<'_>,
     (run, node): (&RunView, String),
@@ -204,10 +212,11 @@ async fn worked(
     let keep = Keep::new(home.run(run.run));
     let store = Store::new(&keep.library());
     let (id, spec) = (run.run, run.spec.clone());
+    if spec.id().ok() != Some(id) {
+        return Err("the coordinator shows another specification than the run's name says".to_owned());
+    }
+    let coordinator = signer(run).ok_or("the coordinator does not show who signed this run")?;
     let prepared = async {
-        if spec.id().ok() != Some(id) {
-            return Err("the coordinator shows another specification than the run's name says".to_owned());
-        }
         fetch(client, id, &store, spec.data.shards).await?;
         let node: NodeAddress = node.parse().map_err(|e| format!("the coordinator's node: {e}"))?;
         // If it is away now, it is called again every few seconds.
@@ -242,6 +251,7 @@ async fn worked(
     let context = Context {
         client: client.clone(),
         key,
+        coordinator,
         run: id,
         spec,
         wallet: wallet.clone(),
@@ -285,6 +295,13 @@ async fn poll(context: &Context, news: &watch::Sender<Option<MinerView>>) {
     }
 }
 
+/// Takes no more work from this coordinator. What is done is still paid for.
+async fn distrust(context: &Context, why: String) -> (String, Instant) {
+    eprintln!("{why}\nNo more work is taken from this coordinator.");
+    let _ = context.say(&Message::Leave { run: context.run }).await;
+    (why, Instant::now())
+}
+
 /// Does whatever is to be done, until there is nothing more.
 async fn turn(
     context: &Context,
@@ -300,7 +317,7 @@ async fn turn(
     let stopped = stop_signal();
     let watched = watch(&context.client, context.pins.clone(), WATCH);
     tokio::pin!(stopped, watched);
-    let mut rewritten: Option<(String, Instant)> = None;
+    let mut distrusted = context.keep.distrust()?.map(|why| (why, Instant::now()));
     loop {
         tokio::select! {
             () = &mut stopped => {
@@ -311,22 +328,19 @@ async fn turn(
                 let _ = tokio::time::timeout(Duration::from_secs(3), context.say(&leave)).await;
                 return Ok(Left::Stopped);
             }
-            e = &mut watched, if rewritten.is_none() => {
-                // What is done is still paid for; nothing more is begun.
-                eprintln!("{e}\nNo more work is taken from this coordinator.");
-                rewritten = Some((e.to_string(), Instant::now()));
-                let _ = context.say(&Message::Leave { run: context.run }).await;
+            e = &mut watched, if distrusted.is_none() => {
+                distrusted = Some(distrust(context, e.to_string()).await);
             }
             _ = view.changed() => {}
             _ = changes.changed() => {}
             () = tokio::time::sleep(TURN) => {}
         }
         let Some(now) = view.borrow_and_update().clone() else { continue };
-        if let Some((why, since)) = rewritten.as_ref().filter(|_| tasks.all_closed(&now)) {
+        if let Some((why, since)) = distrusted.as_ref().filter(|_| tasks.all_closed(&now)) {
             // What was claimed reaches the coordinator's node while this one runs; whether it has is only the coordinator's word.
             let over = now.works.iter().all(|w| !w.escrow_open);
             if over || since.elapsed() > PARTING {
-                return Ok(Left::Rewritten(why.clone()));
+                return Ok(Left::Distrusted(why.clone()));
             }
         }
         if now.ended && tasks.all_closed(&now) {
@@ -345,7 +359,7 @@ async fn turn(
         }
         let failed = now.active && now.channel != "ready" && now.channel != "none yet";
         let due = joined.is_none_or(|at| at.elapsed() > if failed { CHANNEL } else { again });
-        let wanted = !now.ended && now.phase != "closing" && rewritten.is_none();
+        let wanted = !now.ended && now.phase != "closing" && distrusted.is_none();
         if (!now.active || joined.is_none() || failed) && due && wanted {
             match fee.join(context, tasks.join()).await {
                 Ok(_) => (joined, again) = (Some(Instant::now()), AGAIN),
@@ -362,6 +376,10 @@ async fn turn(
             }
         }
         tasks.look(&now).await;
+        if let Some(why) = tasks.broken_word().filter(|_| distrusted.is_none()) {
+            context.keep.note_distrust(&why);
+            distrusted = Some(distrust(context, why).await);
+        }
         context.reporter.show(&now, &context.wallet);
     }
 }

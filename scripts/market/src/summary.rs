@@ -66,13 +66,20 @@ pub struct Summary {
 }
 
 impl World {
-    /// Audits the record as somebody who looked before, if this was called before: what it says, and whether it is sound.
+    /// Audits the record as somebody who looked before, if this was called before, and holds it against what the coordinator
+    /// promised the miners: what it says, and whether it is sound.
     ///
     /// # Errors
     /// [`Failed`].
     pub async fn audit(&self, more: &[&str]) -> Result<(String, bool), Failed> {
         let state = self.options.dir.join("audit").to_string_lossy().into_owned();
-        let arguments = [&["audit", &self.url, "--state", &state, "--device", "cpu"][..], more].concat();
+        let run = format!("runs/{}/promises", self.run);
+        let promised = self.options.miners.iter().map(|miner| self.options.dir.join(&miner.name).join(&run));
+        let promised = promised.filter(|folder| folder.is_dir());
+        let promised: Vec<_> = promised.map(|folder| format!("--promise={}", folder.display())).collect();
+        let promised: Vec<&str> = promised.iter().map(String::as_str).collect();
+        let arguments =
+            [&["audit", &self.url, "--state", &state, "--device", "cpu"][..], &promised, more].concat();
         match self.programs.output("watershed-validator", &arguments).await {
             Ok(text) => Ok((text, true)),
             Err(Failed::Command { output, .. }) => Ok((output, false)),

@@ -154,6 +154,52 @@ async fn whoever_is_killed_comes_back_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whose_submission_is_forgotten_proves_it_and_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let miners = vec![MinerKind::honest("miner-1", "cpu"), MinerKind::honest("miner-2", "cpu")];
+    let false_coordinator = Some("forget-submission".to_owned());
+    let settings = stages([60, 90, 15, 45]);
+    let options = Options { rounds: 60, false_coordinator, settings, ..options(dir.path(), miners) };
+    let mut world = World::start(options, &|_| {}).await.unwrap();
+    let denied = "signed that it took the reveal of round 1, and now says: the work was not shown in time";
+    let leaves = async |w: &World| {
+        let said = |name: &&str| w.said(name).contains(denied);
+        Ok(["miner-1", "miner-2"].into_iter().find(said))
+    };
+    let cheated = world.until("a miner finds that it was cheated", 180, leaves).await.unwrap();
+    let ended = async |world: &mut World| {
+        while world.is_running(cheated).unwrap() {
+            world.mine(1).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, ended(&mut world)).await.unwrap();
+    // A service that starts it again changes nothing.
+    world.revive(cheated).unwrap();
+    tokio::time::timeout(LIMIT, ended(&mut world)).await.unwrap();
+    let run = world.run.to_string();
+    let data = world.options.dir.join("coordinator").to_string_lossy().into_owned();
+    let cancel = ["--data", &data, "run", "cancel", &run, "--reason", "seen", "--coordinator", &world.url];
+    world.programs.output("watershed-coordinator", &cancel).await.unwrap();
+    world.follow(LIMIT, &mut |_| {}).await.unwrap();
+
+    let told = recorded(&world).await;
+    let key = world.key_of(cheated, "miner.key").unwrap();
+    let works = told.works.values().filter(|w| w.assignment.miner == key).count();
+    assert!(works <= 1, "it worked in {works} rounds");
+    let broken = async |w: &World| {
+        let (said, sound) = w.audit(&["--record-only"]).await?;
+        Ok((!sound).then_some(said))
+    };
+    let said = world.until("the promise is due", 90, broken).await.unwrap();
+    assert!(said.contains("lacks the message") && said.contains("signed by the coordinator"), "{said}");
+    let summary = world.summary(0).await.unwrap();
+    assert!(summary.sums_agree && summary.accepted > 0, "{summary:?}");
+    assert_eq!(earned(&summary, cheated), 0);
+    world.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_works_for_a_coordinator_that_rewrites_its_history() {
     let dir = tempfile::tempdir().unwrap();
     let miners = vec![MinerKind::honest("miner-1", "cpu"), MinerKind::honest("miner-2", "cpu")];

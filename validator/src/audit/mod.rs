@@ -24,7 +24,7 @@ use attribution::Attributed;
 use draw::Drawn;
 use fault::{Fault, blame, unable};
 use place::Place;
-use promise::Promises;
+use promise::{Kept, Promises};
 use recompute::Recomputed;
 
 /// What is audited, and how far.
@@ -51,8 +51,9 @@ pub(crate) struct AuditArgs {
     /// Write here, as JSON, which deposits every assignment read, with their tokens
     #[arg(long, value_name = "FILE")]
     attribution: Option<PathBuf>,
-    /// What the coordinator signed when it took a message (a miner keeps these below runs/RUN/promises): it must be in the record
-    #[arg(long, value_name = "FILE")]
+    /// What the coordinator signed when it took a message, or a folder of that (a miner keeps it as runs/RUN/promises): every
+    /// message must be in the record
+    #[arg(long, value_name = "PATH")]
     promise: Vec<PathBuf>,
     /// Signatures, order, receipts and sums only: nothing is computed again
     #[arg(long)]
@@ -68,13 +69,15 @@ pub(crate) struct AuditArgs {
 /// What an audit found to be as it should.
 struct Sound {
     entries: u64,
+    promises: Kept,
     runs: Runs,
     done: Recomputed,
     drawn: Drawn,
     attributed: Vec<Attributed>,
 }
 
-fn follow<S: Source>(args: &AuditArgs, log: &Log<S>) -> Result<Runs, Fault> {
+/// What the whole log says, and which promises it keeps.
+fn follow<S: Source>(args: &AuditArgs, log: &Log<S>) -> Result<(Runs, Kept), Fault> {
     let mut runs = Runs::default();
     let mut promises = Promises::read(&args.promise)?;
     let mut each = |index: u64, bytes: &[u8]| {
@@ -82,8 +85,8 @@ fn follow<S: Source>(args: &AuditArgs, log: &Log<S>) -> Result<Runs, Fault> {
         runs.follow(bytes).map_err(|fault| Fault::Record { index, by: blame(bytes), fault })
     };
     log.verify_entries::<Fault>(&mut each)?;
-    promises.kept(&runs, log.checkpoint())?;
-    Ok(runs)
+    let kept = promises.kept(&runs, log.checkpoint())?;
+    Ok((runs, kept))
 }
 
 /// Where what was seen before is kept.
@@ -113,7 +116,7 @@ fn seen<S: Source>(args: &AuditArgs, log: &Log<S>, verifier: &LogVerifier) -> Re
 }
 
 /// Reads the whole log, from wherever it is.
-fn read(args: &AuditArgs, runtime: &tokio::runtime::Runtime) -> Result<(Runs, u64, Place), Fault> {
+fn read(args: &AuditArgs, runtime: &tokio::runtime::Runtime) -> Result<((Runs, Kept), u64, Place), Fault> {
     if args.target.starts_with("http://") || args.target.starts_with("https://") {
         let client = Client::new(&args.target).map_err(unable)?;
         let verifier = match &args.key {
@@ -145,7 +148,7 @@ fn read(args: &AuditArgs, runtime: &tokio::runtime::Runtime) -> Result<(Runs, u6
 
 fn examine(args: &AuditArgs) -> Result<Sound, Fault> {
     let runtime = crate::runtime().map_err(unable)?;
-    let (runs, entries, place) = read(args, &runtime)?;
+    let ((runs, promises), entries, place) = read(args, &runtime)?;
     eprintln!("{entries} entries: signatures, order, windows, secrets, receipts and sums hold");
     let seed = match args.seed {
         Some(seed) => seed,
@@ -153,7 +156,8 @@ fn examine(args: &AuditArgs) -> Result<Sound, Fault> {
     };
     let drawn = Drawn::draw(&runs, args.replay, seed);
     drawn.show();
-    let mut sound = Sound { entries, runs, done: Recomputed::default(), drawn, attributed: Vec::new() };
+    let mut sound =
+        Sound { entries, promises, runs, done: Recomputed::default(), drawn, attributed: Vec::new() };
     if args.record_only && args.attribution.is_none() {
         return Ok(sound);
     }
@@ -211,7 +215,7 @@ impl Sound {
         serde_json::json!({
             "sound": true, "entries": self.entries, "runs": self.runs.runs.len(),
             "checkpoints": self.done.checkpoints, "verdicts": self.done.verdicts, "rulings": self.done.rulings,
-            "joining_fees": joined, "refunds": refunds,
+            "promises_kept": self.promises.kept, "promises_open": self.promises.open, "joining_fees": joined, "refunds": refunds,
             "replayed": self.done.replayed, "replay_seed": self.drawn.seed(),
             "drawn": self.drawn.assignments(), "unrecorded_msat": unrecorded, "attribution": attributed,
         })
@@ -230,6 +234,16 @@ impl Sound {
         let (joined, refunds) = (self.joined(), self.refunds());
         if joined + refunds > 0 {
             println!("{joined} joining fees, {refunds} payments back to sponsors");
+        }
+        let Kept { kept, open } = self.promises;
+        if kept > 0 {
+            println!("{kept} promises of the coordinator were kept");
+        }
+        if open > 0 {
+            println!(
+                "{open} promises are younger than {} s and not in the record yet; ask again",
+                promise::TIME
+            );
         }
         println!(
             "sound: {} entries, {} runs; computed again: {} checkpoints, {} verdicts, {} rulings, {} assignments in full",

@@ -43,7 +43,12 @@ async fn answers_have_the_shapes_that_the_document_says() {
         updates: 3,
     };
     let commit = Message::Commit(commitment);
-    let promise = place.client.say_for_promise(place.run, &commit, &key(MINER)).await.unwrap().unwrap();
+    let promise = place
+        .client
+        .say_for_promise(place.run, &commit, &key(MINER), key(COORDINATOR).public())
+        .await
+        .unwrap()
+        .unwrap();
     let promise = promise.open::<Promise>().unwrap();
     assert_eq!(promise.signer(), key(COORDINATOR).public());
     let signed = Envelope::sign(&commit, &key(MINER)).unwrap().open::<Message>().unwrap().digest();

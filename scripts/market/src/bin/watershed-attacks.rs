@@ -43,6 +43,11 @@ impl Group {
     fn is_left(&self) -> bool {
         self.coordinator == Some("rewrites-history")
     }
+
+    /// Whether honest miners leave, and so are offered less work than in other groups.
+    fn some_leave(&self) -> bool {
+        self.is_left() || self.coordinator == Some("forget-submission")
+    }
 }
 
 /// The most that something may come to.
@@ -163,6 +168,14 @@ const GROUPS: &[Group] = &[
         promise: Promise { fault: Some(true), ..NOTHING },
     },
     Group {
+        // It takes one submission in each round and forgets it. Who loses one works for it no more.
+        name: "forgotten-submission",
+        cheats: &[],
+        validator: None,
+        coordinator: Some("forget-submission"),
+        promise: Promise { lost: Most::HalfOnce(2), fault: Some(true), ..NOTHING },
+    },
+    Group {
         // Nobody works for it any more, so its run does not end.
         name: "rewritten-history",
         cheats: &[],
@@ -261,7 +274,7 @@ struct Row {
 
 fn rows(group: &Group, summary: &Summary, reasons: &BTreeMap<String, Vec<String>>, rounds: u32) -> Vec<Row> {
     let honest = summary.miners.iter().filter(|m| m.cheat.is_none());
-    let harmed = if group.is_left() {
+    let harmed = if group.some_leave() {
         // Whoever leaves loses no round that was never begun, but its part of a reward for every verdict that is missing. A
         // verdict's fee is a hundredth of the reward.
         let (tasks, verdicts) = (summary.locked_msat / (REWARD * 1000), summary.fees_msat / (REWARD * 10));
@@ -321,6 +334,13 @@ async fn attack(args: &Args, group: &Group, broken: &mut u32) -> Result<Vec<Row>
         }
     }
     reasons(&world, &mut found).await?;
+    if group.promise.fault == Some(true) {
+        // A coordinator has a minute to write down what it took.
+        let fault = async |w: &World| Ok((!w.audit(&[]).await?.1).then_some(()));
+        if let Err(e) = world.until("a fault that the audit finds", 90, fault).await {
+            println!("{e}");
+        }
+    }
     let summary = world.summary(100).await?;
     println!(
         "{} accepted, {} rejected; books agree: {}; audit: {}",
