@@ -220,6 +220,11 @@ fn options(args: &Args, group: &Group) -> Result<Options, Failed> {
         ValidatorKind { name: "validator-1".to_owned(), falsehood: None },
         ValidatorKind { name: "validator-2".to_owned(), falsehood: group.validator.map(str::to_owned) },
     ];
+    let mut settings = stages([60, 90, 15, 45]);
+    if group.some_leave() {
+        // Who stays works on alone.
+        settings.push(("min_miners", 1));
+    }
     Ok(Options {
         dir,
         texts: registers(&args.registers)?,
@@ -231,7 +236,7 @@ fn options(args: &Args, group: &Group) -> Result<Options, Failed> {
         batch: 2,
         sequence: 64,
         reward: REWARD,
-        settings: stages([60, 90, 15, 45]),
+        settings,
         false_coordinator: group.coordinator.map(str::to_owned),
         keys_of: None,
     })
