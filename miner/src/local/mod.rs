@@ -82,17 +82,17 @@ pub(crate) struct Args {
     /// Tokens of a window.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=8192))]
     seq: u32,
-    /// Values kept of every 4096 of a pseudo-gradient; 1024x10,512 for 1024 in the first 10 rounds and 512 in all later ones.
-    #[arg(long, default_value = "512", value_parser = top_k)]
+    /// Values kept of every 4096 of a pseudo-gradient; 1024x40,512 for 1024 in the first 40 rounds and 512 in all later ones.
+    #[arg(long, default_value = "1024x40,512", value_parser = top_k)]
     top_k: Schedule,
     /// Average whole pseudo-gradients without compression, for comparison.
     #[arg(long)]
     dense: bool,
-    /// Rounds; as many as a schedule says, or 40.
+    /// Rounds; as many as a schedule says, or 67.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(schedule::MAX_ROUNDS)))]
     rounds: Option<u32>,
-    /// AdamW steps of each worker in a round; 5x40,15x20 for 5 in each of 40 rounds, then 15 in each of 20.
-    #[arg(long, default_value = "15", value_parser = inner_steps)]
+    /// AdamW steps of each worker in a round; 5x40,15 for 5 in each of the first 40 rounds and 15 in all later ones.
+    #[arg(long, default_value = "5x40,15", value_parser = inner_steps)]
     inner_steps: Schedule,
     /// Seed of initialisation and windows.
     #[arg(long, default_value_t = 0)]

@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Rounds of a run when nothing says how many.
-const DEFAULT_ROUNDS: u32 = 40;
+/// Rounds of a run when nothing says how many: 605 inner steps with the default schedules, which docs/BENCHMARKS.md measures.
+const DEFAULT_ROUNDS: u32 = 67;
 
 /// Most rounds of a run.
 pub(crate) const MAX_ROUNDS: u32 = 1_000_000;
@@ -108,7 +108,7 @@ impl fmt::Display for Schedule {
     }
 }
 
-/// The number of rounds: what was asked for, else what a schedule is for, else 40. Every schedule, given with its flag,
+/// The number of rounds: what was asked for, else what a schedule is for, else [`DEFAULT_ROUNDS`]. Every schedule, given with its flag,
 /// must be for as many or leave it open.
 pub(crate) fn rounds(
     asked: Option<u32>,
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn the_number_of_rounds_comes_from_the_flag_or_a_schedule_and_both_must_agree() {
         let (open, closed, other) = (read("1024x10,512"), read("5x40,15x20"), read("9x59"));
-        assert_eq!(rounds(None, &[("--top-k", &open)]), Ok(40));
+        assert_eq!(rounds(None, &[("--top-k", &open)]), Ok(DEFAULT_ROUNDS));
         assert_eq!(rounds(Some(7), &[("--top-k", &open)]), Ok(7));
         assert_eq!(rounds(None, &[("--top-k", &open), ("--inner-steps", &closed)]), Ok(60));
         for (asked, other) in [(Some(40), &open), (None, &other)] {
