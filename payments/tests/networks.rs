@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use watershed_payments::regtest::{Bitcoind, free_port};
 use watershed_payments::wallet::ldk::{ChainSource, LdkWallet, WalletConfig, init};
-use watershed_payments::wallet::{ChannelPolicy, Network, Wallet as _, WalletError};
+use watershed_payments::wallet::{ChannelPolicy, Network, Wallet as _, WalletError, Withdraw};
 use watershed_protocol::Msat;
 
 const NETWORKS: [(Network, &str); 4] = [
@@ -130,5 +131,35 @@ async fn a_node_whose_bitcoind_has_another_chain_is_seen_to_stand_still() {
     ours.rpc().seen_by(&wallet).await.unwrap();
     let view = wallet.chain().await.unwrap();
     assert_eq!((view.tip, view.source), (31, Some(31)));
+    wallet.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_waits_for_a_block_outlives_a_bitcoind_that_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bitcoind = Bitcoind::start(&dir.path().join("chain")).await.unwrap();
+    let wallet =
+        start(&dir.path().join("wallet"), Network::Regtest, bitcoind.source().clone()).await.unwrap();
+    bitcoind.rpc().fund(&wallet.address().await.unwrap()).await.unwrap();
+    bitcoind.rpc().seen_by(&wallet).await.unwrap();
+    // The second spends what the first leaves.
+    let mut sent = BTreeSet::new();
+    for _ in 0..2 {
+        let to = wallet.address().await.unwrap();
+        sent.insert(wallet.withdraw(to, Withdraw::Sats(100_000)).await.unwrap());
+        wallet.sync().await.unwrap();
+    }
+    let waiting = async |bitcoind: &Bitcoind| -> BTreeSet<String> {
+        let ids = bitcoind.rpc().call("getrawmempool", &[]).await.unwrap();
+        serde_json::from_value(ids).unwrap()
+    };
+    let arrived = async {
+        while waiting(&bitcoind).await != sent {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), arrived).await.unwrap();
+    bitcoind.restart("KILL", Duration::from_millis(200)).await.unwrap();
+    assert_eq!(waiting(&bitcoind).await, sent);
     wallet.stop().await.unwrap();
 }

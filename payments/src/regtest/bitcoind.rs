@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::RegtestError;
 use super::guard::{Guarded, free_port};
@@ -52,6 +52,27 @@ impl Rpc {
     pub async fn fund(&self, address: &str) -> Result<(), RegtestError> {
         self.call("generatetoaddress", &[json!(1), json!(address)]).await?;
         self.mine(100).await
+    }
+
+    /// The transactions that wait for a block, each after those that it spends from.
+    ///
+    /// # Errors
+    /// As [`Rpc::call`].
+    async fn waiting(&self) -> Result<Vec<Value>, RegtestError> {
+        let found = self.call("getrawmempool", &[json!(true)]).await?;
+        let mut ids: Vec<(u64, &String)> = found
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(id, entry)| (entry["ancestorcount"].as_u64().unwrap_or_default(), id))
+            .collect();
+        ids.sort();
+        let mut transactions = Vec::new();
+        for (_, id) in ids {
+            // What is in a block by now waits no longer.
+            transactions.extend(self.call("getrawtransaction", &[json!(id)]).await);
+        }
+        Ok(transactions)
     }
 
     /// Waits until `wallet` has seen the whole chain.
@@ -143,8 +164,9 @@ impl Bitcoind {
 
     /// Ends it with a signal, and starts it again after `pause` with the same chain, port and password.
     ///
-    /// A bitcoind that is killed forgets the blocks since it last wrote its index, of a young chain all of them, and gets
-    /// them again from the network. Here a second one that runs for this time is the network.
+    /// A bitcoind that is killed forgets the blocks since it last wrote its index, of a young chain all of them, and what waits
+    /// for a block. Both are in the network, whose miners go on with it. Here a second bitcoind that runs for this time is the
+    /// network, and what waits is sent again: without it a channel that is in use before it is confirmed would never be.
     ///
     /// # Errors
     /// [`RegtestError`].
@@ -153,11 +175,16 @@ impl Bitcoind {
         let more = ["-listen=1", &format!("-bind=127.0.0.1:{port}")];
         let network = Self::start_with(&self.dir.join("network"), &more).await?;
         self.meet(&network, port).await?;
+        let waiting = self.rpc.waiting().await?;
         self.process.end(signal)?;
         tokio::time::sleep(pause).await;
         self.process = Guarded::spawn(&self.program, &self.arguments, &self.log)?;
         self.answers().await?;
         self.meet(&network, port).await?;
+        for transaction in waiting {
+            // It may have written it down.
+            let _ = self.rpc.call("sendrawtransaction", &[transaction]).await;
+        }
         network.stop()
     }
 
