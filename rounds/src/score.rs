@@ -2,7 +2,6 @@
 //! nobody trained on.
 
 use watershed_engine::scalar::flush;
-use watershed_engine::train::State;
 use watershed_protocol::Digest;
 use watershed_protocol::market::{Assignment, Score};
 
@@ -25,7 +24,7 @@ impl Workbench {
     /// # Errors
     /// Those of the device and the text.
     pub fn score(
-        &mut self,
+        &self,
         assignment: &Assignment,
         checkpoint: &[f32],
         pseudo_gradient: &[f32],
@@ -35,12 +34,11 @@ impl Workbench {
         let (skip, seed) = score_windows(randomness, assignment.window.sequences, count);
         let own = self.text.batches(&assignment.window, skip, count)?;
         let unseen = self.text.held_out(seed, count)?;
-        self.trainer.load(&State::fresh(checkpoint.to_vec()))?;
-        let (own_before, unseen_before) = (self.trainer.evaluate(&own)?, self.trainer.evaluate(&unseen)?);
+        let [own_before, unseen_before] = self.trainer.evaluate_at(checkpoint, [&own, &unseen])?;
         let rate = self.settings.spec.outer.rate;
-        let applied = checkpoint.iter().zip(pseudo_gradient).map(|(t, g)| flush(*t - flush(rate * *g, 0), 0));
-        self.trainer.load(&State::fresh(applied.collect()))?;
-        let (own_after, unseen_after) = (self.trainer.evaluate(&own)?, self.trainer.evaluate(&unseen)?);
+        let applied: Vec<f32> =
+            checkpoint.iter().zip(pseudo_gradient).map(|(t, g)| flush(*t - flush(rate * *g, 0), 0)).collect();
+        let [own_after, unseen_after] = self.trainer.evaluate_at(&applied, [&own, &unseen])?;
         Ok(Score {
             own_before: own_before.to_bits(),
             own_after: own_after.to_bits(),

@@ -65,9 +65,9 @@ impl Workbench {
     ///
     /// # Errors
     /// Those of the device.
-    pub fn evaluate(&mut self, parameters: &[f32]) -> Result<f32, RoundError> {
-        self.trainer.load(&State::fresh(parameters.to_vec()))?;
+    pub fn evaluate(&self, parameters: &[f32]) -> Result<f32, RoundError> {
         let batches = self.text.evaluation(self.settings.spec.seed)?;
-        Ok(self.trainer.evaluate(&batches)?)
+        let [loss] = self.trainer.evaluate_at(parameters, [&batches])?;
+        Ok(loss)
     }
 }

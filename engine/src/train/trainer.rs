@@ -46,11 +46,7 @@ impl Trainer {
         state: &State,
     ) -> Result<Self, TrainError> {
         let device = device.clone().inner();
-        layout.check_length(state.first.len())?;
-        layout.check_length(state.second.len())?;
-        let first = to_tensors(&layout, &state.first, &device);
-        let second = to_tensors(&layout, &state.second, &device);
-        let decoder = Decoder::new(layout, profile, &device, &state.parameters, true)?;
+        let (decoder, first, second) = place(layout, profile, &device, state)?;
         Ok(Self { decoder, settings, device, first, second, updates: state.updates })
     }
 
@@ -64,8 +60,9 @@ impl Trainer {
     /// # Errors
     /// The state's vectors do not fit the layout.
     pub fn load(&mut self, state: &State) -> Result<(), TrainError> {
-        let layout = self.decoder.layout().clone();
-        *self = Self::new(layout, self.decoder.profile(), self.settings, &self.device, state)?;
+        let (layout, profile) = (self.decoder.layout().clone(), self.decoder.profile());
+        (self.decoder, self.first, self.second) = place(layout, profile, &self.device, state)?;
+        self.updates = state.updates;
         Ok(())
     }
 
@@ -118,12 +115,7 @@ impl Trainer {
     /// # Errors
     /// Tokens that do not fit, a loss or gradient that is not finite (nothing is updated then), a failing device.
     pub fn step(&mut self, step: u32, tokens: &Tokens) -> Result<StepOutcome, TrainError> {
-        if self.on_cpu() {
-            // A thread outside the pool hands each of some hundred operations over and sleeps until it is done.
-            rayon::scope(|_| self.step_here(step, tokens))
-        } else {
-            self.step_here(step, tokens)
-        }
+        near(self.on_cpu(), || self.step_here(step, tokens))
     }
 
     fn on_cpu(&self) -> bool {
@@ -200,15 +192,44 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`], without divergence; [`TrainError::Device`] if there are no batches.
     pub fn evaluate(&self, batches: &[Tokens]) -> Result<f32, TrainError> {
-        let mut losses = Vec::with_capacity(batches.len());
-        for tokens in batches {
-            losses.push(scalar(self.decoder.loss(tokens)?.inner())?);
-        }
-        if losses.is_empty() {
-            return Err(TrainError::Device("no batches to evaluate".to_owned()));
-        }
-        Ok(losses.iter().fold(0f32, |sum, x| sum + x) / losses.len() as f32)
+        near(self.on_cpu(), || mean_loss(batches, |tokens| Ok(self.decoder.loss(tokens)?.inner())))
     }
+
+    /// The same for each of `sets` at other parameters, in the trainer's layout and on its device. Nothing is kept for a
+    /// gradient, and the trainer's state stays.
+    ///
+    /// # Errors
+    /// As [`Trainer::evaluate`]; a length that does not fit the layout.
+    pub fn evaluate_at<const N: usize>(
+        &self,
+        parameters: &[f32],
+        sets: [&[Tokens]; N],
+    ) -> Result<[f32; N], TrainError> {
+        let (layout, profile) = (self.decoder.layout().clone(), self.decoder.profile());
+        let decoder = Decoder::new(layout, profile, &self.device, parameters, false)?;
+        near(self.on_cpu(), || {
+            let mut losses = [0.0; N];
+            for (loss, batches) in losses.iter_mut().zip(sets) {
+                *loss = mean_loss(batches, |tokens| Ok(decoder.loss(tokens)?))?;
+            }
+            Ok(losses)
+        })
+    }
+}
+
+/// The mean of what `loss` gives for each batch.
+fn mean_loss(
+    batches: &[Tokens],
+    loss: impl Fn(&Tokens) -> Result<Tensor<3>, TrainError>,
+) -> Result<f32, TrainError> {
+    if batches.is_empty() {
+        return Err(TrainError::Device("no batches to evaluate".to_owned()));
+    }
+    let mut sum = 0f32;
+    for tokens in batches {
+        sum += scalar(loss(tokens)?)?;
+    }
+    Ok(sum / batches.len() as f32)
 }
 
 impl Drop for Trainer {
@@ -216,6 +237,26 @@ impl Drop for Trainer {
     fn drop(&mut self) {
         pool::clear();
     }
+}
+
+/// A decoder and its moments on a device.
+fn place(
+    layout: Layout,
+    profile: Profile,
+    device: &Device,
+    state: &State,
+) -> Result<(Decoder, Vec<Tensor<3>>, Vec<Tensor<3>>), TrainError> {
+    layout.check_length(state.first.len())?;
+    layout.check_length(state.second.len())?;
+    let first = to_tensors(&layout, &state.first, device);
+    let second = to_tensors(&layout, &state.second, device);
+    Ok((Decoder::new(layout, profile, device, &state.parameters, true)?, first, second))
+}
+
+/// Runs many small operations. On the CPU it does so on a thread of the pool: one outside hands each operation over and sleeps
+/// until it is done.
+fn near<T: Send>(on_cpu: bool, run: impl FnOnce() -> T + Send) -> T {
+    if on_cpu { rayon::scope(|_| run()) } else { run() }
 }
 
 /// Whether a tensor on the CPU has its elements, and nothing else, in order in its memory.
