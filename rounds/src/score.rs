@@ -34,11 +34,11 @@ impl Workbench {
         let (skip, seed) = score_windows(randomness, assignment.window.sequences, count);
         let own = self.text.batches(&assignment.window, skip, count)?;
         let unseen = self.text.held_out(seed, count)?;
-        let [own_before, unseen_before] = self.trainer.evaluate_at(checkpoint, [&own, &unseen])?;
+        let [own_before, unseen_before] = self.trainer.evaluate(checkpoint, [&own, &unseen])?;
         let rate = self.settings.spec.outer.rate;
         let applied: Vec<f32> =
             checkpoint.iter().zip(pseudo_gradient).map(|(t, g)| flush(*t - flush(rate * *g, 0), 0)).collect();
-        let [own_after, unseen_after] = self.trainer.evaluate_at(&applied, [&own, &unseen])?;
+        let [own_after, unseen_after] = self.trainer.evaluate(&applied, [&own, &unseen])?;
         Ok(Score {
             own_before: own_before.to_bits(),
             own_after: own_after.to_bits(),

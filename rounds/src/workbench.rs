@@ -67,7 +67,7 @@ impl Workbench {
     /// Those of the device.
     pub fn evaluate(&self, parameters: &[f32]) -> Result<f32, RoundError> {
         let batches = self.text.evaluation(self.settings.spec.seed)?;
-        let [loss] = self.trainer.evaluate_at(parameters, [&batches])?;
+        let [loss] = self.trainer.evaluate(parameters, [&batches])?;
         Ok(loss)
     }
 }

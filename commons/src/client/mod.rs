@@ -305,8 +305,7 @@ impl Client {
     ) -> Result<Option<Envelope>, ClientError> {
         let envelope = Envelope::sign(message, key)?;
         let digest = envelope.open::<Message>().ok().map(|opened| opened.digest());
-        let signed = Signed { envelope: to_text(&envelope)? };
-        let taken: TakenView = self.post(&format!("/v1/runs/{run}/messages"), &signed).await?;
+        let taken = self.hand_in(run, to_text(&envelope)?).await?;
         let promise: Option<Envelope> = taken.promise.as_deref().and_then(from_text);
         let is_for_this = |promise: &Envelope| {
             promise.open::<Promise>().is_ok_and(|opened| {
@@ -322,9 +321,11 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn forward(&self, run: RunId, envelope: String) -> Result<(), ClientError> {
-        let taken: TakenView = self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await?;
-        drop(taken);
-        Ok(())
+        self.hand_in(run, envelope).await.map(drop)
+    }
+
+    async fn hand_in(&self, run: RunId, envelope: String) -> Result<TakenView, ClientError> {
+        self.post(&format!("/v1/runs/{run}/messages"), &Signed { envelope }).await
     }
 
     /// Signs and sends a command of the operator; the answer names the run.

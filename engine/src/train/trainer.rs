@@ -187,20 +187,13 @@ impl Trainer {
         Ok(())
     }
 
-    /// Mean loss of the current parameters on `batches`, each weighted alike; nothing is updated.
+    /// Mean loss of other parameters, in the trainer's layout and on its device, on each of `sets` of batches, every batch
+    /// weighted alike. Nothing is kept for a gradient, and the trainer's state stays.
     ///
     /// # Errors
-    /// As [`Trainer::step`], without divergence; [`TrainError::Device`] if there are no batches.
-    pub fn evaluate(&self, batches: &[Tokens]) -> Result<f32, TrainError> {
-        near(self.on_cpu(), || mean_loss(batches, |tokens| Ok(self.decoder.loss(tokens)?.inner())))
-    }
-
-    /// The same for each of `sets` at other parameters, in the trainer's layout and on its device. Nothing is kept for a
-    /// gradient, and the trainer's state stays.
-    ///
-    /// # Errors
-    /// As [`Trainer::evaluate`]; a length that does not fit the layout.
-    pub fn evaluate_at<const N: usize>(
+    /// As [`Trainer::step`], without divergence; a length that does not fit the layout; [`TrainError::Device`] if a set is
+    /// empty.
+    pub fn evaluate<const N: usize>(
         &self,
         parameters: &[f32],
         sets: [&[Tokens]; N],
@@ -210,24 +203,20 @@ impl Trainer {
         near(self.on_cpu(), || {
             let mut losses = [0.0; N];
             for (loss, batches) in losses.iter_mut().zip(sets) {
-                *loss = mean_loss(batches, |tokens| Ok(decoder.loss(tokens)?))?;
+                *loss = mean_loss(&decoder, batches)?;
             }
             Ok(losses)
         })
     }
 }
 
-/// The mean of what `loss` gives for each batch.
-fn mean_loss(
-    batches: &[Tokens],
-    loss: impl Fn(&Tokens) -> Result<Tensor<3>, TrainError>,
-) -> Result<f32, TrainError> {
+fn mean_loss(decoder: &Decoder, batches: &[Tokens]) -> Result<f32, TrainError> {
     if batches.is_empty() {
         return Err(TrainError::Device("no batches to evaluate".to_owned()));
     }
     let mut sum = 0f32;
     for tokens in batches {
-        sum += scalar(loss(tokens)?)?;
+        sum += scalar(decoder.loss(tokens)?)?;
     }
     Ok(sum / batches.len() as f32)
 }

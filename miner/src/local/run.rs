@@ -289,8 +289,7 @@ impl LocalRun {
         drop(sources);
         self.outer = next;
         let bytes: usize = self.submissions.drain(..).map(|sent| sent.size()).sum();
-        self.trainer.load(&State::fresh(self.outer.parameters.clone()))?;
-        let eval_loss = self.trainer.evaluate(&self.evaluation)?;
+        let [eval_loss] = self.trainer.evaluate(&self.outer.parameters, [&self.evaluation])?;
         let losses = std::mem::take(&mut self.losses);
         let steps = s.inner_steps.at(self.rounds_done);
         self.rounds_done += 1;

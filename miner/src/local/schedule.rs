@@ -108,8 +108,8 @@ impl fmt::Display for Schedule {
     }
 }
 
-/// The number of rounds: what was asked for, else what a schedule is for, else [`DEFAULT_ROUNDS`]. Every schedule, given with its flag,
-/// must be for as many or leave it open.
+/// The number of rounds: what was asked for, else what a schedule is for, else [`DEFAULT_ROUNDS`]. Every schedule, given with
+/// its flag, must be for as many or leave it open.
 pub(crate) fn rounds(
     asked: Option<u32>,
     schedules: &[(&'static str, &Schedule)],

@@ -30,6 +30,7 @@ use super::home::Home;
 use super::keep::Keep;
 use super::report::Reporter;
 use super::task::Tasks;
+use super::word;
 use super::worker::Worker;
 
 /// How often everything is looked at when nothing happens.
@@ -376,7 +377,10 @@ async fn turn(
             }
         }
         tasks.look(&now).await;
-        if let Some(why) = tasks.broken_word().filter(|_| distrusted.is_none()) {
+        let broken = || now.works.iter().find_map(|w| word::broken(&context.keep, w, context.client.url()));
+        if distrusted.is_none()
+            && let Some(why) = broken()
+        {
             context.keep.note_distrust(&why);
             distrusted = Some(distrust(context, why).await);
         }

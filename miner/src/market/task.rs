@@ -20,7 +20,6 @@ use super::patience;
 use super::report::now;
 use super::session::{Context, lock};
 use super::terms::terms;
-use super::word;
 use super::worker::{Task, Worker};
 
 /// Largest checkpoint that is downloaded.
@@ -55,7 +54,6 @@ pub(super) struct Tasks {
     worker: Arc<Mutex<Worker>>,
     join: Join,
     jobs: BTreeMap<AssignmentId, Job>,
-    broken_word: Option<String>,
 }
 
 fn is_over(hold: &HoldStatus) -> bool {
@@ -64,17 +62,12 @@ fn is_over(hold: &HoldStatus) -> bool {
 
 impl Tasks {
     pub(super) fn new(context: Context, worker: Arc<Mutex<Worker>>, join: Join) -> Self {
-        Self { context, worker, join, jobs: BTreeMap::new(), broken_word: None }
+        Self { context, worker, join, jobs: BTreeMap::new() }
     }
 
     /// How this miner joins.
     pub(super) fn join(&self) -> Join {
         self.join.clone()
-    }
-
-    /// How the coordinator broke its word about a task, if it did.
-    pub(super) fn broken_word(&self) -> Option<String> {
-        self.broken_word.clone()
     }
 
     /// Whether nothing is left to be done about any task.
@@ -96,10 +89,6 @@ impl Tasks {
     pub(super) async fn look(&mut self, view: &MinerView) {
         let works = self.with_hidden(view);
         for work in &works {
-            self.broken_word = self
-                .broken_word
-                .take()
-                .or_else(|| word::broken(&self.context.keep, work, self.context.client.url()));
             let mut job = self.jobs.remove(&work.id).unwrap_or_default();
             if !job.closed {
                 match self.advance(view, work, &mut job).await {

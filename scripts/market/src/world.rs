@@ -525,13 +525,23 @@ impl World {
         let Options { miners, validators, .. } = &self.options;
         let names = miners.iter().map(|m| &m.name).chain(validators.iter().map(|v| &v.name));
         for name in names.cloned().collect::<Vec<_>>() {
-            while self.is_running(&name)? {
-                if began.elapsed() > limit {
-                    return Err(self.late(&format!("{name} leaves"), limit.as_secs()));
-                }
-                let _ = self.mine(1).await;
-                tokio::time::sleep(Duration::from_secs(2)).await;
+            self.leaves(&name, limit.saturating_sub(began.elapsed())).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until one has left by itself. Blocks are mined meanwhile.
+    ///
+    /// # Errors
+    /// [`Failed::Late`] and [`Failed::Regtest`].
+    pub async fn leaves(&mut self, name: &str, limit: Duration) -> Result<(), Failed> {
+        let began = Instant::now();
+        while self.is_running(name)? {
+            if began.elapsed() > limit {
+                return Err(self.late(&format!("{name} leaves"), limit.as_secs()));
             }
+            let _ = self.mine(1).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
         }
         Ok(())
     }

@@ -167,16 +167,10 @@ async fn whose_submission_is_forgotten_proves_it_and_leaves() {
         Ok(["miner-1", "miner-2"].into_iter().find(said))
     };
     let cheated = world.until("a miner finds that it was cheated", 180, leaves).await.unwrap();
-    let ended = async |world: &mut World| {
-        while world.is_running(cheated).unwrap() {
-            world.mine(1).await.unwrap();
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, ended(&mut world)).await.unwrap();
+    world.leaves(cheated, LIMIT).await.unwrap();
     // A service that starts it again changes nothing.
     world.revive(cheated).unwrap();
-    tokio::time::timeout(LIMIT, ended(&mut world)).await.unwrap();
+    world.leaves(cheated, LIMIT).await.unwrap();
     let run = world.run.to_string();
     let data = world.options.dir.join("coordinator").to_string_lossy().into_owned();
     let cancel = ["--data", &data, "run", "cancel", &run, "--reason", "seen", "--coordinator", &world.url];
