@@ -4,12 +4,14 @@
 //! [`EXPECTED`]. The inputs come from a fixed generator, so the vector is the same everywhere.
 
 use burn::backend::Dispatch;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Element, Int, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::merkle::CHUNK_ELEMENTS;
 use crate::ops::autodiff::ExactBlocks;
 use crate::ops::kernels::{AdamwNumbers, ExactKernels, Heads, ProductJob};
+use crate::ops::tensor::leaf_hashes;
 use crate::product::{Causal, Precision};
 
 /// One operation and the digest of its results on this device.
@@ -17,7 +19,7 @@ use crate::product::{Causal, Precision};
 pub struct OperationDigest {
     /// Name of the operation.
     pub operation: &'static str,
-    /// SHA-256 of the little-endian f32 results.
+    /// SHA-256 of the results, little-endian.
     pub digest: [u8; 32],
 }
 
@@ -198,16 +200,33 @@ impl Runner<'_> {
     fn record(&mut self, operation: &'static str, results: Vec<Tensor<3>>) -> Result<(), SelfTestError> {
         let mut hash = Sha256::new();
         for t in results {
-            let failed = |reason: String| SelfTestError::Failed { operation, reason };
-            let data = t.try_into_data().map_err(|e| failed(format!("{e:?}")))?;
-            let values = data.try_to_vec::<f32>().map_err(|e| failed(format!("{e:?}")))?;
-            for v in values {
+            for v in values::<f32>(operation, t.try_into_data())? {
                 hash.update(v.to_le_bytes());
             }
         }
         self.found.push(OperationDigest { operation, digest: hash.finalize().into() });
         Ok(())
     }
+
+    /// Adds the results of an operation that gives words.
+    fn record_words(&mut self, operation: &'static str, words: Tensor<3, Int>) -> Result<(), SelfTestError> {
+        let mut hash = Sha256::new();
+        for word in values::<u32>(operation, words.try_into_data())? {
+            hash.update(word.to_le_bytes());
+        }
+        self.found.push(OperationDigest { operation, digest: hash.finalize().into() });
+        Ok(())
+    }
+}
+
+/// What a device gave back for an operation.
+fn values<E: Element>(
+    operation: &'static str,
+    data: Result<TensorData, impl std::fmt::Debug>,
+) -> Result<Vec<E>, SelfTestError> {
+    let failed = |reason: String| SelfTestError::Failed { operation, reason };
+    let data = data.map_err(|e| failed(format!("{e:?}")))?;
+    data.try_to_vec::<E>().map_err(|e| failed(format!("{e:?}")))
 }
 
 type D = Dispatch;
@@ -233,6 +252,7 @@ pub fn run(device: &Device, vector: Vector) -> Result<Vec<OperationDigest>, Self
     tokens(&mut r)?;
     optimizer(&mut r)?;
     block(&mut r)?;
+    leaves(&mut r)?;
     Ok(r.found)
 }
 
@@ -393,6 +413,12 @@ fn block(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
         numbers,
     );
     r.record("decoder block", vec![out(y), out(z)])
+}
+
+/// The hashes that a state's digest is made of, over numbers of all kinds.
+fn leaves(r: &mut Runner<'_>) -> Result<(), SelfTestError> {
+    let x = r.input([1, r.vector.size(9), CHUNK_ELEMENTS], 126);
+    r.record_words("leaf hash", leaf_hashes(x))
 }
 
 #[cfg(test)]

@@ -60,6 +60,10 @@ fn five_steps_of_three_shapes_agree_in_every_parameter_and_moment() {
                     assert!(x.iter().zip(y).all(|(x, y)| x.to_bits() == y.to_bits()), "{name}: step {step}");
                 }
                 assert_eq!(a.digest().unwrap(), b.digest().unwrap());
+                // hashed where the state lies
+                for device in &on {
+                    assert_eq!(device.digest().unwrap(), a.digest().unwrap(), "{name}: step {step}");
+                }
                 assert_ne!(a.digest().unwrap(), state.digest().unwrap());
                 (first, last) = if step == 0 { (a_loss(&on), 0.0) } else { (first, a_loss(&on)) };
             }

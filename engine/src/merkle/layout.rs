@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::{CHUNK_ELEMENTS, Hash, MAX_ELEMENTS, MerkleError, StateDigest};
 
-const ROOT_TAG: &[u8] = b"watershed/state/root/v1";
+const ROOT_TAG: &[u8] = b"watershed/state/root/v2";
 
 /// A named run of values, for example all parameters in the model's declared order.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,13 +1,13 @@
-//! The digest of a training state: a Merkle root over SHA-256 hashes of chunks of 4096 `f32` values, and openings that
+//! The digest of a training state: a Merkle root over BLAKE3 hashes of chunks of 4096 `f32` values, and openings that
 //! show single chunks of a committed state. This module never interprets the numbers it hashes, and it never needs
 //! them all in one place: whoever holds them, a GPU too, may supply the leaf hashes.
 //!
 //! Definition, for a [`Layout`] with a domain and sections of declared names and lengths:
 //!
 //! ```text
-//! leaf  = SHA-256(the values of one chunk, little-endian f32)
-//! node  = SHA-256("watershed/state/node/v1" || left || right)
-//! root  = SHA-256("watershed/state/root/v1" || domain || sections || leaf count || tree root)
+//! leaf  = BLAKE3(the values of one chunk, little-endian f32)
+//! node  = SHA-256("watershed/state/node/v2" || left || right)
+//! root  = SHA-256("watershed/state/root/v2" || domain || sections || leaf count || tree root)
 //! ```
 //!
 //! Each section is cut into chunks on its own; only its last chunk may be shorter. The leaves of all sections, in
@@ -16,8 +16,11 @@
 //! state is 32 zero bytes. In the root, strings and lists are preceded by their length; all integers are u64,
 //! little-endian.
 //!
-//! A leaf's input is a multiple of 4 bytes and a node's is not, so neither can pass for the other; and the root fixes
-//! the number of leaves, so neither can an inner node at another depth.
+//! Leaves and nodes are hashed by different functions, so neither can pass for the other; and the root fixes the number
+//! of leaves, so neither can an inner node at another depth.
+//!
+//! The bulk is hashed by BLAKE3 because every step of training ends with a digest: a chunk is sixteen of BLAKE3's own, which
+//! a processor hashes side by side in one vector and a GPU in one unit each, where SHA-256 runs through them one by one.
 
 mod layout;
 mod tree;
@@ -26,7 +29,6 @@ pub use layout::{Layout, Place, Section};
 pub use tree::{Opening, Tree, verify};
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 /// Values per chunk. Every chunk but the last of a section has exactly this many.
 pub const CHUNK_ELEMENTS: usize = 4096;
@@ -37,7 +39,7 @@ pub const MAX_ELEMENTS: u64 = 1 << 48;
 /// Leaves that one task hashes at a time: 256 KiB of values, so that scheduling costs nothing beside hashing.
 const LEAVES_PER_TASK: usize = 16;
 
-/// A SHA-256 hash of a chunk or of an inner node.
+/// The hash of a chunk or of an inner node.
 pub type Hash = [u8; 32];
 
 /// The commitment to a whole training state; see the module's documentation. Displays as 64 lowercase hex digits.
@@ -129,18 +131,20 @@ pub enum MerkleError {
     },
 }
 
-/// The hash of one chunk (at most [`CHUNK_ELEMENTS`] values): SHA-256 over their little-endian bytes.
+/// The hash of one chunk (at most [`CHUNK_ELEMENTS`] values): BLAKE3 over their little-endian bytes.
 pub fn leaf_hash(chunk: &[f32]) -> Hash {
     hash_of(std::iter::once(chunk))
 }
 
 fn hash_of<'a>(pieces: impl Iterator<Item = &'a [f32]>) -> Hash {
-    let mut hasher = Sha256::new();
+    let mut hasher = blake3::Hasher::new();
     for piece in pieces {
         if cfg!(target_endian = "little") {
             hasher.update(bytemuck::cast_slice::<f32, u8>(piece));
         } else {
-            piece.iter().for_each(|value| hasher.update(value.to_le_bytes()));
+            piece.iter().for_each(|value| {
+                hasher.update(&value.to_le_bytes());
+            });
         }
     }
     hasher.finalize().into()

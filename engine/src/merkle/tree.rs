@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Hash, Layout, MerkleError, StateDigest, leaf_hash};
 
-const NODE_TAG: &[u8] = b"watershed/state/node/v1";
+const NODE_TAG: &[u8] = b"watershed/state/node/v2";
 
 /// Nodes that one task computes at a time, so that small trees are built without handing work around.
 const NODES_PER_TASK: usize = 512;

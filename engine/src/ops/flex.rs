@@ -9,6 +9,7 @@ use burn_flex::FlexTensor;
 use super::host::{activation, adamw, attention, embedding, loss, norm, sum};
 use super::kernels::{AdamwNumbers, ExactKernels, Heads, ProductJob, SQUARES_ROW};
 use super::pool;
+use crate::merkle::{CHUNK_ELEMENTS, leaf_hash};
 use crate::product;
 
 /// `[batch, rows, columns]` of a rank-3 tensor.
@@ -271,5 +272,14 @@ impl ExactKernels for Flex {
         let (mut p, mut m, mut v) = (contiguous(p), contiguous(m), contiguous(v));
         adamw::update(p.storage_mut(), g.f32(), m.storage_mut(), v.storage_mut(), &numbers);
         (p, m, v)
+    }
+
+    fn exact_leaf_hashes(x: FloatTensor<Self>) -> IntTensor<Self> {
+        let leaves = dims(&x)[1];
+        let x = Contiguous::of(x);
+        let hashes = x.f32().chunks(CHUNK_ELEMENTS).map(leaf_hash);
+        let words: Vec<u32> =
+            hashes.flat_map(bytemuck::cast::<_, [[u8; 4]; 8]>).map(u32::from_le_bytes).collect();
+        FlexTensor::from_data(TensorData::new(words, [1, leaves, 8]))
     }
 }

@@ -210,6 +210,10 @@ pub trait ExactKernels: Backend {
         v: FloatTensor<Self>,
         numbers: AdamwNumbers,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// `x [1,n,4096]`, any bits `-> [1,n,8]` words of 32 bits: the hash of every row as in [`crate::merkle::leaf_hash`],
+    /// little-endian.
+    fn exact_leaf_hashes(x: FloatTensor<Self>) -> IntTensor<Self>;
 }
 
 /// Row length of [`ExactKernels::exact_sum_of_squares`].

@@ -133,3 +133,8 @@ pub fn adamw(
     );
     (Tensor::from_dispatch(p), Tensor::from_dispatch(m), Tensor::from_dispatch(v))
 }
+
+/// The hashes `[1,n,8]` of the rows of `x [1,n,4096]`; see [`ExactKernels::exact_leaf_hashes`].
+pub fn leaf_hashes(x: Tensor<3>) -> Tensor<3, Int> {
+    Tensor::from_dispatch(<Dispatch as ExactKernels>::exact_leaf_hashes(x.into_dispatch()))
+}

@@ -1,7 +1,9 @@
 //! Training: the state of a worker, one step, and the inner loop whose trajectory a miner commits to.
 
+mod digest;
 mod error;
 mod inner;
+mod memory;
 mod settings;
 mod state;
 mod trainer;

@@ -1,12 +1,11 @@
 //! One training step on a device.
 
 use burn::backend::Flex;
-use burn::tensor::{Device, Tensor, TensorData};
-use burn_backend::TensorMetadata;
-use burn_flex::FlexTensor;
+use burn::tensor::{Device, Tensor};
 
-use super::{State, TrainError, TrainSettings};
-use crate::merkle::{self, StateDigest};
+use super::memory::{on_cpu, read};
+use super::{State, TrainError, TrainSettings, digest};
+use crate::merkle::StateDigest;
 use crate::model::decoder::to_tensors;
 use crate::model::{Decoder, Layout, Profile, Tokens};
 use crate::ops::host::flush;
@@ -88,26 +87,15 @@ impl Trainer {
         Ok(())
     }
 
-    /// The digest of the state, as [`State::digest`] gives it, without copying a state that is on the CPU.
+    /// The digest of the state, as [`State::digest`] gives it, hashed where it lies: on the CPU without a copy, and of a state
+    /// on another device only the hashes come back.
     ///
     /// # Errors
     /// The device fails.
     pub fn digest(&self) -> Result<StateDigest, TrainError> {
-        let on_cpu = |t: Tensor<3>| t.try_into_primitive::<Flex>().ok().filter(is_whole);
-        let parameters = self.decoder.parameters().iter().map(|p| on_cpu(p.clone().inner()));
-        let moments = [&self.first, &self.second].map(|m| m.iter().map(|t| on_cpu(t.clone())).collect());
-        let held: [Option<Vec<FlexTensor>>; 3] = {
-            let [first, second] = moments;
-            [parameters.collect(), first, second]
-        };
-        let [Some(parameters), Some(first), Some(second)] = held else {
-            return Ok(self.state()?.digest()?);
-        };
-        let sections = [parameters, first, second];
-        let pieces: Vec<Vec<&[f32]>> =
-            sections.iter().map(|section| section.iter().map(FlexTensor::storage::<f32>).collect()).collect();
-        let layout = State::layout(self.decoder.layout().total() as u64)?;
-        Ok(merkle::state_digest_of_pieces(&layout, &pieces)?)
+        let parameters = self.decoder.parameters().iter().map(|p| p.clone().inner()).collect();
+        let sections = [parameters, self.first.clone(), self.second.clone()];
+        digest::digest(self.decoder.layout().total() as u64, &sections)
     }
 
     /// One AdamW step on `tokens`; `step` is its index in the learning-rate schedule.
@@ -248,28 +236,16 @@ fn near<T: Send>(on_cpu: bool, run: impl FnOnce() -> T + Send) -> T {
     if on_cpu { rayon::scope(|_| run()) } else { run() }
 }
 
-/// Whether a tensor on the CPU has its elements, and nothing else, in order in its memory.
-fn is_whole(t: &FlexTensor) -> bool {
-    t.is_contiguous()
-        && t.layout().start_offset() == 0
-        && t.bytes().len() == t.shape().num_elements() * size_of::<f32>()
-}
-
 /// Replaces `flat` with the elements of all tensors. Those on the CPU are copied once, straight from their storage.
 fn flatten(tensors: impl Iterator<Item = Tensor<3>>, flat: &mut Vec<f32>) -> Result<(), TrainError> {
     flat.clear();
     for t in tensors {
-        match t.clone().try_into_primitive::<Flex>() {
-            Ok(primitive) if is_whole(&primitive) => flat.extend_from_slice(primitive.storage()),
-            _ => flat.extend_from_slice(&read(t)?),
+        match on_cpu(&t) {
+            Some(held) => flat.extend_from_slice(held.storage()),
+            None => flat.extend_from_slice(&read(t)?),
         }
     }
     Ok(())
-}
-
-fn read(t: Tensor<3>) -> Result<Vec<f32>, TrainError> {
-    let data: TensorData = t.try_into_data().map_err(|e| TrainError::Device(format!("{e:?}")))?;
-    data.try_to_vec::<f32>().map_err(|e| TrainError::Device(format!("{e:?}")))
 }
 
 fn scalar(t: Tensor<3>) -> Result<f32, TrainError> {

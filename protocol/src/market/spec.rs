@@ -238,7 +238,7 @@ pub struct RunSpec {
 
 impl Wire for RunSpec {
     const NAME: &'static str = "watershed/run-specification";
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const MAX_BYTES: usize = 16 << 10;
 }
 

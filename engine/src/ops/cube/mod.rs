@@ -5,6 +5,7 @@
 
 mod kernels;
 mod launch;
+mod leaf;
 mod product;
 mod reduce;
 mod scalar;
@@ -556,5 +557,9 @@ impl ExactKernels for Cube {
             );
         }
         (new_p, new_m, new_v)
+    }
+
+    fn exact_leaf_hashes(x: FloatTensor<Self>) -> IntTensor<Self> {
+        leaf::hashes(into_contiguous(x))
     }
 }

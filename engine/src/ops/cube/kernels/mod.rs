@@ -5,6 +5,7 @@
 
 pub(super) mod activation;
 pub(super) mod adamw;
+pub(super) mod blake3;
 pub(super) mod embedding;
 pub(super) mod heads;
 pub(super) mod loss;
