@@ -226,6 +226,11 @@ fn print(home: &Home, view: &RunView) -> Outcome {
     if !view.trouble.is_empty() {
         println!("trouble   {}; `run resume` tries again", view.trouble);
     }
+    for miner in &view.waits_for {
+        println!(
+            "waits     for miner {miner}, whose reward is still locked: it ends when that miner runs again"
+        );
+    }
     let stage =
         view.round.as_ref().map_or(String::new(), |r| format!(", round {} is {}", r.number + 1, r.stage));
     println!("rounds    {} of {}{stage}; {} miners", view.rounds_done, view.rounds, view.miners);

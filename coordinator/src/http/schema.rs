@@ -75,6 +75,11 @@ const SHAPES: &[(&str, &str, Fields)] = &[
             ("end", Text, "How it ended or will end; else empty"),
             ("paused", Flag, "Whether no round is begun"),
             ("trouble", Text, "What needs the operator's attention; else empty"),
+            (
+                "waits_for",
+                List(&Name),
+                "Miners whose rewards are still locked, for which a run that closes waits; else empty",
+            ),
             ("rounds_done", Whole, "Rounds that are done"),
             ("rounds", Whole, "Rounds in all"),
             ("round", Maybe(&Of("Round")), "The round under way"),

@@ -110,6 +110,7 @@ pub(super) fn view(run: &Run) -> RunView {
         end,
         paused: run.paused,
         trouble: run.trouble.clone().unwrap_or_default(),
+        waits_for: run.waits_for(),
         rounds_done: run.next_round,
         rounds: run.spec.rounds.count,
         round: round(run),

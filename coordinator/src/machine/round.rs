@@ -293,6 +293,13 @@ impl Run {
         self.try_finish()
     }
 
+    /// Miners whose rewards keep a run that closes from its end.
+    pub fn waits_for(&self) -> Vec<PublicKey> {
+        let closes = matches!(self.phase, Phase::Closing { .. });
+        let open = self.works.values().filter(|w| closes && w.escrow_open).map(|w| w.assignment.miner);
+        open.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Closes the accounts when no escrow is open.
     pub(super) fn try_finish(&mut self) -> Vec<Effect> {
         if self.works.values().any(|w| w.escrow_open) {

@@ -244,6 +244,10 @@ impl Checks {
         if matches!(run.phase, Phase::Closing { .. } | Phase::Ended { .. }) {
             assert!(run.round.is_none());
         }
+        let locked: BTreeSet<PublicKey> =
+            run.works.values().filter(|w| w.escrow_open).map(|w| w.assignment.miner).collect();
+        let closes = matches!(run.phase, Phase::Closing { .. });
+        assert_eq!(run.waits_for(), if closes { Vec::from_iter(locked) } else { Vec::new() });
         assert!(run.next_round <= run.spec.rounds.count);
         let stage = run.round.as_ref().map(|r| r.stage);
         for (id, work) in run.current().filter(|(_, w)| !dropped(w)) {

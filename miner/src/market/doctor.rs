@@ -12,6 +12,7 @@ use watershed_payments::cli::Session;
 use watershed_payments::control::{Reply, Request};
 use watershed_payments::wallet::ldk::{ChainSource, WalletConfig};
 use watershed_payments::wallet::{ChainTrouble, ChainView};
+use watershed_protocol::PublicKey;
 use watershed_protocol::market::view::{InfoView, RunView};
 
 use super::home::Home;
@@ -102,8 +103,29 @@ fn look_at_disk(home: &Home, run: Option<&RunView>) -> Finding {
     }
 }
 
+/// The run that would be worked for, unless one that closes waits for this miner.
+fn look_at_work(runs: &[RunView], chosen: Option<&RunView>, key: Option<PublicKey>) -> Finding {
+    if let Some(run) = runs.iter().find(|r| key.is_some_and(|key| r.waits_for.contains(&key))) {
+        return bad(
+            "work",
+            format!(
+                "{} ({}) closes and waits for this miner: a reward of it is still locked",
+                run.title, run.run
+            ),
+            "run `watershed-miner run`: it first takes there what is earned, and gives back the rest",
+        );
+    }
+    match chosen {
+        Some(run) => good("work", format!("{} ({}), {}", run.title, run.run, run.phase)),
+        None => good("work", "no run at the moment; `run` waits for one"),
+    }
+}
+
 /// What the coordinator says of itself, and the run that would be worked for.
-async fn look_at_coordinator(url: Option<&str>) -> (Vec<Finding>, Option<InfoView>, Option<RunView>) {
+async fn look_at_coordinator(
+    url: Option<&str>,
+    key: Option<PublicKey>,
+) -> (Vec<Finding>, Option<InfoView>, Option<RunView>) {
     let Some(url) = url else {
         let none = bad("coordinator", "none is known", "run `watershed-miner init --coordinator URL`");
         return (vec![none], None, None);
@@ -137,10 +159,7 @@ async fn look_at_coordinator(url: Option<&str>) -> (Vec<Finding>, Option<InfoVie
                 )
             };
             let run = super::choose(&runs, None, |_| false);
-            let work = match &run {
-                Some(run) => good("work", format!("{} ({}), {}", run.title, run.run, run.phase)),
-                None => good("work", "no run at the moment; `run` waits for one"),
-            };
+            let work = look_at_work(&runs, run.as_ref(), key);
             let found = vec![good("coordinator", format!("{url} on {}", info.network)), clock, work];
             (found, Some(info), run)
         }
@@ -251,7 +270,7 @@ pub(super) async fn examine(home: &Home, url: Option<String>, choice: DeviceChoi
     let device =
         tokio::task::spawn_blocking(move || look_at_device(choice)).await.map_err(|e| e.to_string())?;
     let mut findings = device;
-    let (coordinator, info, run) = look_at_coordinator(url.as_deref()).await;
+    let (coordinator, info, run) = look_at_coordinator(url.as_deref(), home.known_by()).await;
     findings.push(look_at_disk(home, run.as_ref()));
     findings.extend(coordinator);
     findings.extend(look_at_wallet(home, info.as_ref()).await);
@@ -284,7 +303,24 @@ pub(super) async fn examine(home: &Home, url: Option<String>, choice: DeviceChoi
 
 #[cfg(test)]
 mod tests {
+    use watershed_protocol::SecretKey;
+
     use super::*;
+    use crate::market::tests::view;
+
+    #[test]
+    fn a_miner_that_a_closing_run_waits_for_is_told_so() {
+        let key = |byte| SecretKey::from_entropy([byte; 32]).unwrap().public();
+        let (closing, running) =
+            (RunView { waits_for: vec![key(1)], ..view(1, "closing") }, view(2, "running"));
+        let runs = [closing, running.clone()];
+        let told = look_at_work(&runs, Some(&running), Some(key(1)));
+        assert!(!told.ok && told.found.contains(&runs[0].run.to_string()), "{}", told.found);
+        for other in [Some(key(2)), None] {
+            let told = look_at_work(&runs, Some(&running), other);
+            assert!(told.ok && told.found.contains(&running.run.to_string()), "{}", told.found);
+        }
+    }
 
     #[test]
     fn an_address_that_nobody_else_reaches_is_found() {

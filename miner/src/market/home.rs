@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use watershed_payments::cli::Place;
-use watershed_protocol::{RunId, SecretKey};
+use watershed_protocol::{PublicKey, RunId, SecretKey};
 use watershed_shards::library::load_or_create;
 
 /// The folder, and how to answer.
@@ -59,6 +59,12 @@ impl Home {
         let (key, _) =
             load_or_create(&self.folder.join("miner.key"), "Key of a miner").map_err(|e| e.to_string())?;
         Ok(key)
+    }
+
+    /// What it is known by, if it has a key already.
+    pub(super) fn known_by(&self) -> Option<PublicKey> {
+        let made = self.folder.join("miner.key").exists();
+        made.then(|| self.key().ok()).flatten().map(|key| key.public())
     }
 
     pub(super) fn remember_coordinator(&self, url: &str) -> Result<(), String> {

@@ -268,7 +268,7 @@ mod tests {
     use super::*;
     use watershed_protocol::market::RunSpec;
 
-    fn view(byte: u8, phase: &str) -> RunView {
+    pub(super) fn view(byte: u8, phase: &str) -> RunView {
         RunView {
             run: RunId::from_bytes([byte; 32]),
             title: String::new(),
@@ -276,6 +276,7 @@ mod tests {
             end: String::new(),
             paused: false,
             trouble: String::new(),
+            waits_for: Vec::new(),
             rounds_done: 0,
             rounds: 1,
             round: None,

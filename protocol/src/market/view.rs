@@ -44,6 +44,8 @@ pub struct RunView {
     pub paused: bool,
     /// What needs the operator's attention; else empty.
     pub trouble: String,
+    /// Miners whose rewards are still locked, for which a run that closes waits; else empty.
+    pub waits_for: Vec<PublicKey>,
     /// Rounds that are done.
     pub rounds_done: u32,
     /// Rounds in all.
