@@ -154,6 +154,42 @@ async fn whoever_is_killed_comes_back_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_closes_names_the_miner_that_is_away_and_ends_when_it_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let miners = vec![MinerKind::honest("miner-1", "cpu"), MinerKind::honest("miner-2", "cpu")];
+    // Long enough that a miner is killed at work, short enough that its part is soon over.
+    let (inner_steps, settings) = (200, stages([60, 30, 15, 30]));
+    let options = Options { rounds: 1, inner_steps, settings, ..options(dir.path(), miners) };
+    let mut world = World::start(options, &|_| {}).await.unwrap();
+    let training = async |w: &World| {
+        let stage = w.view().await?.round.map(|r| r.stage);
+        Ok(stage.filter(|s| s == "training"))
+    };
+    world.until("the miners train", 120, training).await.unwrap();
+    world.end("miner-1", "KILL").unwrap();
+    let waiting = async |w: &World| {
+        let view = w.view().await?;
+        assert!(view.phase == "closing" || view.waits_for.is_empty(), "{view:?}");
+        Ok((view.phase == "closing" && view.waits_for.len() == 1).then_some(view.waits_for))
+    };
+    let waits_for = world.until("the run waits for the one that is away", 180, waiting).await.unwrap();
+    assert_eq!(waits_for, [world.key_of("miner-1", "miner.key").unwrap()]);
+    for (name, told) in [("miner-1", true), ("miner-2", false)] {
+        let data = world.options.dir.join(name).to_string_lossy().into_owned();
+        let doctor = ["doctor", "--device", "cpu", "--data", &data];
+        // It also finds that the wallet of one that runs is in use, and listens on this machine only.
+        let said = match world.programs.output("watershed-miner", &doctor).await {
+            Ok(said) => said,
+            Err(e) => e.to_string(),
+        };
+        assert_eq!(said.contains("closes and waits for this miner"), told, "{name}: {said}");
+    }
+    world.revive("miner-1").unwrap();
+    let summary = finished(world).await;
+    assert_eq!((summary.accepted, earned(&summary, "miner-1")), (1, 0), "{summary:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whose_submission_is_forgotten_proves_it_and_leaves() {
     let dir = tempfile::tempdir().unwrap();
     let miners = vec![MinerKind::honest("miner-1", "cpu"), MinerKind::honest("miner-2", "cpu")];
