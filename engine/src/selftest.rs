@@ -3,6 +3,8 @@
 //! Every operation of the contract runs on hostile inputs; the SHA-256 of its results must be the one that stands in
 //! [`EXPECTED`]. The inputs come from a fixed generator, so the vector is the same everywhere.
 
+use std::fmt::Debug;
+
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Element, Int, Tensor, TensorData};
 use sha2::{Digest, Sha256};
@@ -11,7 +13,7 @@ use thiserror::Error;
 use crate::merkle::CHUNK_ELEMENTS;
 use crate::ops::autodiff::ExactBlocks;
 use crate::ops::kernels::{AdamwNumbers, ExactKernels, Heads, ProductJob};
-use crate::ops::tensor::leaf_hashes;
+use crate::ops::tensor::{elements, leaf_hashes};
 use crate::product::{Causal, Precision};
 
 /// One operation and the digest of its results on this device.
@@ -198,35 +200,31 @@ impl Runner<'_> {
 
     /// Adds the results of one operation.
     fn record(&mut self, operation: &'static str, results: Vec<Tensor<3>>) -> Result<(), SelfTestError> {
+        let data: Vec<_> = results.into_iter().map(Tensor::try_into_data).collect();
+        self.add(operation, data, f32::to_le_bytes)
+    }
+
+    /// Adds the results of an operation that gives words.
+    fn record_words(&mut self, operation: &'static str, words: Tensor<3, Int>) -> Result<(), SelfTestError> {
+        self.add(operation, vec![words.try_into_data()], u32::to_le_bytes)
+    }
+
+    fn add<E: Element>(
+        &mut self,
+        operation: &'static str,
+        results: Vec<Result<TensorData, impl Debug>>,
+        bytes: impl Fn(E) -> [u8; 4],
+    ) -> Result<(), SelfTestError> {
         let mut hash = Sha256::new();
-        for t in results {
-            for v in values::<f32>(operation, t.try_into_data())? {
-                hash.update(v.to_le_bytes());
+        for data in results {
+            let failed = |reason| SelfTestError::Failed { operation, reason };
+            for value in elements::<E>(data).map_err(failed)? {
+                hash.update(bytes(value));
             }
         }
         self.found.push(OperationDigest { operation, digest: hash.finalize().into() });
         Ok(())
     }
-
-    /// Adds the results of an operation that gives words.
-    fn record_words(&mut self, operation: &'static str, words: Tensor<3, Int>) -> Result<(), SelfTestError> {
-        let mut hash = Sha256::new();
-        for word in values::<u32>(operation, words.try_into_data())? {
-            hash.update(word.to_le_bytes());
-        }
-        self.found.push(OperationDigest { operation, digest: hash.finalize().into() });
-        Ok(())
-    }
-}
-
-/// What a device gave back for an operation.
-fn values<E: Element>(
-    operation: &'static str,
-    data: Result<TensorData, impl std::fmt::Debug>,
-) -> Result<Vec<E>, SelfTestError> {
-    let failed = |reason: String| SelfTestError::Failed { operation, reason };
-    let data = data.map_err(|e| failed(format!("{e:?}")))?;
-    data.try_to_vec::<E>().map_err(|e| failed(format!("{e:?}")))
 }
 
 type D = Dispatch;

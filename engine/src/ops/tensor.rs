@@ -1,7 +1,9 @@
 //! The exact operations on Burn's `Tensor`, dispatched to the device a tensor lives on.
 
+use std::fmt::Debug;
+
 use burn::backend::Dispatch;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Element, Int, Tensor, TensorData};
 
 use super::autodiff::ExactBlocks;
 use super::blocks::BlockNumbers;
@@ -100,6 +102,11 @@ pub fn logits(x: Tensor<3>, norm: Tensor<3>, head: Tensor<3>, numbers: BlockNumb
         head.into_dispatch(),
         numbers,
     ))
+}
+
+/// The elements of what a device gave back for a tensor, or what it said instead.
+pub(crate) fn elements<E: Element>(data: Result<TensorData, impl Debug>) -> Result<Vec<E>, String> {
+    data.map_err(|e| format!("{e:?}"))?.try_to_vec::<E>().map_err(|e| format!("{e:?}"))
 }
 
 /// The exact product of inner tensors; see [`ExactKernels::exact_product`].

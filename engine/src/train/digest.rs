@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 use burn_flex::FlexTensor;
 
 use super::memory::{on_cpu, read};
 use super::{State, TrainError};
 use crate::merkle::{self, CHUNK_ELEMENTS, Hash, StateDigest, Tree, leaf_hash};
-use crate::ops::tensor::leaf_hashes;
+use crate::ops::tensor::{elements, leaf_hashes};
 
 /// Values that a device hashes at a time (64 MiB): they are copied there, because chunks reach from tensor to tensor.
 const WINDOW: usize = 1 << 24;
@@ -65,8 +65,7 @@ fn leaves_on_device(section: &[Tensor<3>], window: usize) -> Result<Vec<Hash>, T
 
 /// Hashes as words `[1,n,8]`, little-endian.
 fn read_hashes(words: Tensor<3, Int>) -> Result<Vec<Hash>, TrainError> {
-    let data: TensorData = words.try_into_data().map_err(|e| TrainError::Device(format!("{e:?}")))?;
-    let words = data.try_to_vec::<u32>().map_err(|e| TrainError::Device(format!("{e:?}")))?;
+    let words: Vec<u32> = elements(words.try_into_data()).map_err(TrainError::Device)?;
     let bytes: Vec<[u8; 4]> = words.into_iter().map(u32::to_le_bytes).collect();
     Ok(bytemuck::cast_slice(&bytes).to_vec())
 }

@@ -1,11 +1,12 @@
 //! Getting at the elements of tensors.
 
 use burn::backend::Flex;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use burn_backend::TensorMetadata;
 use burn_flex::FlexTensor;
 
 use super::TrainError;
+use crate::ops::tensor::elements;
 
 /// The tensor if it lies on the CPU with its elements, and nothing else, in order in its memory.
 pub(super) fn on_cpu(t: &Tensor<3>) -> Option<FlexTensor> {
@@ -18,6 +19,5 @@ pub(super) fn on_cpu(t: &Tensor<3>) -> Option<FlexTensor> {
 
 /// The elements of a tensor on any device.
 pub(super) fn read(t: Tensor<3>) -> Result<Vec<f32>, TrainError> {
-    let data: TensorData = t.try_into_data().map_err(|e| TrainError::Device(format!("{e:?}")))?;
-    data.try_to_vec::<f32>().map_err(|e| TrainError::Device(format!("{e:?}")))
+    elements(t.try_into_data()).map_err(TrainError::Device)
 }

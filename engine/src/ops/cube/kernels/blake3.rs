@@ -124,6 +124,15 @@ fn initial() -> Array<u32> {
     chaining
 }
 
+/// Writes the unit's chaining value.
+#[cube]
+fn store(chaining: &Array<u32>, out: &mut Tensor<u32>) {
+    #[unroll]
+    for i in 0..8usize {
+        out[ABSOLUTE_POS * 8usize + i] = chaining[i];
+    }
+}
+
 /// `values` are `n` chunks, 16 to a leaf; `out [n, 8]` are their chaining values.
 #[cube(launch_unchecked)]
 pub(crate) fn chunks(values: &Tensor<f32>, out: &mut Tensor<u32>, n: usize) {
@@ -146,10 +155,7 @@ pub(crate) fn chunks(values: &Tensor<f32>, out: &mut Tensor<u32>, n: usize) {
             }
             compress(&mut chaining, &block, counter, flags);
         }
-        #[unroll]
-        for i in 0..8usize {
-            out[ABSOLUTE_POS * 8usize + i] = chaining[i];
-        }
+        store(&chaining, out);
     }
 }
 
@@ -164,9 +170,6 @@ pub(crate) fn pairs(below: &Tensor<u32>, out: &mut Tensor<u32>, n: usize, flags:
             block[i] = below[ABSOLUTE_POS * 16usize + i];
         }
         compress(&mut chaining, &block, 0u32, flags);
-        #[unroll]
-        for i in 0..8usize {
-            out[ABSOLUTE_POS * 8usize + i] = chaining[i];
-        }
+        store(&chaining, out);
     }
 }
