@@ -24,12 +24,12 @@ pub(crate) struct Args {
     /// Only this preset.
     #[arg(long)]
     preset: Option<Preset>,
-    /// Windows per step.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    batch: u32,
-    /// Tokens of a window.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=8192))]
-    seq: u32,
+    /// Windows per step [default: nano and micro 8, small 2].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: Option<u32>,
+    /// Tokens of a window [default: nano 128, micro 512, small 1024].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=8192))]
+    seq: Option<u32>,
     /// Operand widths of exact matrix products.
     #[arg(long, default_value_t = Precision::default())]
     precision: Precision,
@@ -56,12 +56,24 @@ pub(crate) enum BenchError {
     Seconds(f64),
 }
 
+impl Args {
+    /// Windows per step and tokens of a window for a preset.
+    fn step(&self, preset: Preset) -> (usize, usize) {
+        let (batch, seq) = preset.step();
+        (self.batch.unwrap_or(batch) as usize, self.seq.unwrap_or(seq) as usize)
+    }
+}
+
 /// One line of the table.
 #[derive(Debug, Serialize)]
 struct Line {
     device: String,
     preset: &'static str,
     parameters: usize,
+    /// Windows of a step.
+    batch: usize,
+    /// Tokens of a window.
+    seq: usize,
     profile: String,
     /// Steps that were timed.
     steps: u32,
@@ -90,10 +102,11 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
     devices.push(open);
     if !args.json {
         println!(
-            "{:<34} {:<6} {:>12}  {:<8} {:>10} {:>10} {:>11} {:>7} {:>8} {:>6}",
+            "{:<34} {:<6} {:>12} {:>7}  {:<8} {:>10} {:>10} {:>11} {:>7} {:>8} {:>6}",
             "device",
             "preset",
             "parameters",
+            "step",
             "profile",
             "s/step",
             "cpu s/step",
@@ -186,10 +199,11 @@ fn print(line: &Line, json: bool) {
     }
     let ratio = |r: Option<f64>| r.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
     println!(
-        "{:<34} {:<6} {:>12}  {:<8} {:>10.4} {:>10} {:>11.0} {:>6.1}% {:>8} {:>6}",
+        "{:<34} {:<6} {:>12} {:>7}  {:<8} {:>10.4} {:>10} {:>11.0} {:>6.1}% {:>8} {:>6}",
         line.device.chars().take(34).collect::<String>(),
         line.preset,
         line.parameters,
+        format!("{}x{}", line.batch, line.seq),
         line.profile,
         line.seconds_per_step,
         line.processor_seconds_per_step.map_or_else(|| "-".to_owned(), |s| format!("{s:.4}")),
@@ -210,7 +224,8 @@ fn measure(
     first: impl FnOnce(),
 ) -> Result<Line, BenchError> {
     let mut config = preset.config();
-    config.max_seq = config.max_seq.max(args.seq as usize);
+    let (batch, seq) = args.step(preset);
+    config.max_seq = config.max_seq.max(seq);
     let layout = Layout::new(&config)?;
     let parameters = layout.total();
     let settings = TrainSettings {
@@ -223,7 +238,6 @@ fn measure(
     let state = State::fresh(init(&layout, 0));
     let mut trainer = Trainer::new(layout, profile, settings, &device.device, &state)?;
     drop(state);
-    let (batch, seq) = (args.batch as usize, args.seq as usize);
     let ids = (0..batch * (seq + 1)).map(|i| ((i * 7919 + i / 13) % config.vocab.min(256)) as u32).collect();
     let tokens = Tokens::new(ids, batch, seq)?;
     trainer.step(0, &tokens)?;
@@ -251,6 +265,8 @@ fn measure(
         device: device.name.clone(),
         preset: preset.name(),
         parameters,
+        batch,
+        seq,
         profile: name,
         steps: times.len() as u32,
         seconds_per_step: median,
@@ -266,12 +282,11 @@ fn measure(
 fn missing_memory(device: &OpenDevice, preset: Preset, args: &Args) -> Result<Option<String>, BenchError> {
     let config = preset.config();
     let parameters = Layout::new(&config)?.total() as u64;
-    let tokens = u64::from(args.batch) * u64::from(args.seq);
+    let (batch, seq) = args.step(preset);
     // Parameters, gradients, two moments and the copies a step makes; then what the backward pass keeps of each layer,
     // attention scores included; then logits, their gradient and softmax.
-    let layer =
-        (12 * config.hidden + 6 * config.ffn) as u64 + 4 * (config.heads as u64) * u64::from(args.seq);
-    let activations = tokens * (layer * config.layers as u64 + 4 * config.vocab as u64);
+    let layer = (12 * config.hidden + 6 * config.ffn) as u64 + (4 * config.heads * seq) as u64;
+    let activations = (batch * seq) as u64 * (layer * config.layers as u64 + 4 * config.vocab as u64);
     let needed = 4 * (7 * parameters + activations);
     // a software rasterizer computes in the memory of the host
     let free = if device.is_card { device.memory() } else { process::free_memory() };

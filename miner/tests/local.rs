@@ -64,7 +64,7 @@ fn two_rounds_have_the_same_checkpoints_on_the_cpu_and_behind_wgpu() {
 
 #[test]
 fn an_interrupted_run_continues_to_the_same_checkpoint_and_writes_a_model() {
-    interrupted(&["--top-k", "1024x1,64"]);
+    interrupted(&["--top-k", "1024x1,64", "--outer-lr", "1x1,1.5", "--error-decay", "0.95x2,0.8"]);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn so_does_one_that_keeps_everything_in_full() {
 
 fn interrupted(more: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
-    let mut flags = vec!["--inner-steps", "20x1,40x2", "--workers", "2", "--device", "cpu"];
+    let mut flags = vec!["--inner-steps", "20x1,40x2", "--workers", "2", "--batch", "2", "--device", "cpu"];
     flags.extend(more);
     let whole = results(&local(&flags).output().unwrap());
     assert_eq!(whole.len(), 3, "a schedule says how many rounds there are");
@@ -123,9 +123,28 @@ fn a_schedule_is_what_its_rounds_are_however_it_is_written() {
 }
 
 #[test]
+fn rates_change_in_the_round_that_their_schedule_names() {
+    let run = |rate: &str, decay: &str| {
+        let common =
+            ["--workers", "2", "--batch", "1", "--device", "cpu", "--inner-steps", "1", "--rounds", "3"];
+        results(&local(&common).args(["--outer-lr", rate, "--error-decay", decay]).output().unwrap())
+    };
+    let plain = run("1", "0.95");
+    // The rate of round 2 is that of its own outer step, so the checkpoint after it is the first to differ.
+    let faster = run("1x1,1.5", "0.95");
+    assert_eq!(plain[0], faster[0]);
+    assert_ne!(plain[1], faster[1]);
+    // The decay of round 3 meets what round 2 left unsent.
+    let forgetful = run("1x2,1x1", "0.95x2,0.5");
+    assert_eq!(plain[..2], forgetful[..2]);
+    assert_ne!(plain[2], forgetful[2]);
+}
+
+#[test]
 fn a_run_starts_from_the_model_of_another() {
     let dir = tempfile::tempdir().unwrap();
-    let common = ["--workers", "2", "--rounds", "1", "--inner-steps", "25", "--device", "cpu"];
+    let common =
+        ["--workers", "2", "--batch", "2", "--rounds", "1", "--inner-steps", "25", "--device", "cpu"];
     let run =
         |model: &Path, flags: &[&str]| local(&common).arg("--model").arg(model).args(flags).output().unwrap();
     let first = local(&common).arg("--out").arg(dir.path().join("a")).output().unwrap();
@@ -215,6 +234,8 @@ fn mistakes_are_explained() {
     assert!(said(&mut local(&["--inner-steps", "5*40"])).contains("5x40,15x20"));
     assert!(said(&mut local(&["--top-k", "5000"])).contains("1..=4096"));
     assert!(said(&mut local(&["--rounds", "7", "--inner-steps", "5x4,15x4"])).contains("8 rounds"));
+    assert!(said(&mut local(&["--rounds", "7", "--outer-lr", "1x4,1.5x4"])).contains("--outer-lr"));
+    assert!(said(&mut local(&["--error-decay", "1.1"])).contains("0..=1"));
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/golden/llama");
     let golden = golden.to_str().unwrap();
     assert!(said(&mut local(&["--model", golden])).contains("tokenizer.json"));

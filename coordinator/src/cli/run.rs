@@ -56,12 +56,12 @@ pub(super) struct NewArgs {
     /// AdamW steps of a miner in a round
     #[arg(long, default_value_t = 60)]
     inner_steps: u32,
-    /// Tokens of a sequence
-    #[arg(long, default_value_t = 128)]
-    sequence: u32,
-    /// Sequences of a step
-    #[arg(long, default_value_t = 8)]
-    batch: u32,
+    /// Tokens of a sequence [default: nano 128, micro 512, small 1024]
+    #[arg(long)]
+    sequence: Option<u32>,
+    /// Sequences of a step [default: nano and micro 8, small 2]
+    #[arg(long)]
+    batch: Option<u32>,
     /// Miners that a round waits for
     #[arg(long, default_value_t = 2)]
     min_miners: u32,
@@ -172,10 +172,12 @@ fn new(home: &Home, args: &NewArgs) -> Outcome {
     };
     let store = Store::new(&library);
     let set = OpenSet::open(&store, args.set)?;
+    let (batch, sequence) = args.preset.step();
+    let (batch, sequence) = (args.batch.unwrap_or(batch), args.sequence.unwrap_or(sequence));
     let mixture = match args.mixture {
         Some(mixture) => mixture,
         None => {
-            let least = 2 * u64::from(args.sequence);
+            let least = 2 * u64::from(sequence);
             let enough =
                 |r: &Register| Some(set.set().tokens(*r, Split::Train)).filter(|t| *t >= least).unwrap_or(0);
             let mut tokens = [0; Register::ALL.len()];
@@ -188,11 +190,11 @@ fn new(home: &Home, args: &NewArgs) -> Outcome {
     let spec = specification(Choices {
         title: args.title.clone(),
         preset: args.preset,
-        data: data_spec(&set, mixture, args.sequence, args.max_epochs),
+        data: data_spec(&set, mixture, sequence, args.max_epochs),
         vocabulary: set.set().vocabulary,
         rounds: args.rounds,
         inner_steps: args.inner_steps,
-        batch: args.batch,
+        batch,
         peak_lr: args.peak_lr,
         top_k: args.top_k,
         min_miners: args.min_miners,

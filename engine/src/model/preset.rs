@@ -42,6 +42,16 @@ impl Preset {
         }
     }
 
+    /// Windows of an inner step, and tokens of a window, where a person names neither: windows of a length that the
+    /// preset is made for, and of those as many as a graphics card of 8 GB trains at once.
+    pub const fn step(self) -> (u32, u32) {
+        match self {
+            Self::Nano => (8, 128),
+            Self::Micro => (8, 512),
+            Self::Small => (2, 1024),
+        }
+    }
+
     /// The shape. It always validates.
     pub const fn config(self) -> ModelConfig {
         match self {
@@ -120,6 +130,9 @@ mod tests {
             config.parameters().unwrap()
         });
         assert_eq!(sizes, [803_968, 9_933_696, 122_702_592]);
+        for preset in Preset::ALL {
+            assert!(preset.step().1 as usize <= preset.config().max_seq, "{preset}");
+        }
     }
 
     #[test]

@@ -49,12 +49,20 @@ pub(crate) enum MomentsName {
     Fresh,
 }
 
-fn inner_steps(text: &str) -> Result<Schedule, ScheduleError> {
+fn inner_steps(text: &str) -> Result<Schedule<u32>, ScheduleError> {
     Schedule::parse(text, 1..=10_000)
 }
 
-fn top_k(text: &str) -> Result<Schedule, ScheduleError> {
+fn top_k(text: &str) -> Result<Schedule<u32>, ScheduleError> {
     Schedule::parse(text, 1..=4096)
+}
+
+fn outer_lr(text: &str) -> Result<Schedule<f32>, ScheduleError> {
+    Schedule::parse(text, 0.001..=10.0)
+}
+
+fn error_decay(text: &str) -> Result<Schedule<f32>, ScheduleError> {
+    Schedule::parse(text, 0.0..=1.0)
 }
 
 /// Train a small model with several workers on this machine, on the text files in a folder.
@@ -76,15 +84,15 @@ pub(crate) struct Args {
     /// Workers that train in parallel between outer steps.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     workers: u32,
-    /// Windows per inner step and worker.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    batch: u32,
-    /// Tokens of a window.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=8192))]
-    seq: u32,
+    /// Windows per inner step and worker [default: 8, with --preset small 2].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: Option<u32>,
+    /// Tokens of a window [default: 128, with --preset micro 512, with small 1024].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=8192))]
+    seq: Option<u32>,
     /// Values kept of every 4096 of a pseudo-gradient; 1024x40,512 for 1024 in the first 40 rounds and 512 in all later ones.
     #[arg(long, default_value = "1024x40,512", value_parser = top_k)]
-    top_k: Schedule,
+    top_k: Schedule<u32>,
     /// Average whole pseudo-gradients without compression, for comparison.
     #[arg(long)]
     dense: bool,
@@ -93,7 +101,7 @@ pub(crate) struct Args {
     rounds: Option<u32>,
     /// AdamW steps of each worker in a round; 5x40,15 for 5 in each of the first 40 rounds and 15 in all later ones.
     #[arg(long, default_value = "5x40,15", value_parser = inner_steps)]
-    inner_steps: Schedule,
+    inner_steps: Schedule<u32>,
     /// Seed of initialisation and windows.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -114,14 +122,14 @@ pub(crate) struct Args {
     lr: f32,
     /// Learning rate of the outer step. Runs in rounds of 15 steps with --top-k 512 end 1.6 % lower with 1.5 and --error-decay
     /// 0.8; runs that begin with short rounds, and --dense, do not (docs/BENCHMARKS.md).
-    #[arg(long, default_value_t = 1.0)]
-    outer_lr: f32,
+    #[arg(long, default_value = "1", value_parser = outer_lr)]
+    outer_lr: Schedule<f32>,
     /// Nesterov momentum of the outer step; 0 for none.
     #[arg(long, default_value_t = 0.0)]
     outer_momentum: f32,
     /// Decay of the error feedback; 1 keeps everything that was not sent.
-    #[arg(long, default_value_t = 0.95)]
-    error_decay: f32,
+    #[arg(long, default_value = "0.95", value_parser = error_decay)]
+    error_decay: Schedule<f32>,
     /// Continue the run that is kept in --out.
     #[arg(long, requires = "out")]
     resume: bool,
@@ -131,6 +139,14 @@ pub(crate) struct Args {
     /// One JSON object per round on stdout.
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// Windows of an inner step, and tokens of a window.
+    fn step(&self) -> (usize, usize) {
+        let (batch, seq) = self.preset.step();
+        (self.batch.unwrap_or(batch) as usize, self.seq.unwrap_or(seq) as usize)
+    }
 }
 
 /// Why a local run did not finish.
@@ -163,9 +179,7 @@ pub(crate) enum LocalError {
 pub(crate) fn run(args: &Args) -> Result<(), LocalError> {
     let checks = [
         ("--lr", "above 0 and at most 1", args.lr, args.lr > 0.0 && args.lr <= 1.0),
-        ("--outer-lr", "above 0 and at most 10", args.outer_lr, args.outer_lr > 0.0 && args.outer_lr <= 10.0),
         ("--outer-momentum", "in 0..1", args.outer_momentum, (0.0..1.0).contains(&args.outer_momentum)),
-        ("--error-decay", "in 0..=1", args.error_decay, (0.0..=1.0).contains(&args.error_decay)),
     ];
     for (name, allowed, given, fine) in checks {
         if !fine {
@@ -174,7 +188,7 @@ pub(crate) fn run(args: &Args) -> Result<(), LocalError> {
     }
     let origin = args.model.as_deref().map_or_else(|| Ok(Origin::preset(args.preset)), Origin::folder)?;
     let corpus = Corpus::read(&args.text, origin.tokenizer.as_ref())?;
-    corpus.check(args.seq as usize)?;
+    corpus.check(args.step().1)?;
     let open = device::open(args.device)?;
     if args.profile == ProfileName::Exact {
         selftest::check(&open.device)

@@ -35,7 +35,7 @@ pub(crate) struct Report {
     bar: ProgressBar,
     rounds: u32,
     workers: u64,
-    inner_steps: ByRound,
+    inner_steps: ByRound<u32>,
     header_due: bool,
 }
 

@@ -250,12 +250,13 @@ impl LocalRun {
         let Some(worker) = self.workers.get_mut(index as usize) else {
             return Err(RunError::Incomplete(format!("worker {index}")));
         };
-        self.submissions.push(match &self.settings.top_k {
-            Some(top_k) => {
-                let (feedback, k) = (&mut worker.error_feedback, top_k.at(self.rounds_done) as usize);
-                Sent::Encoded(pseudo_gradient::compress(feedback, &delta, self.settings.error_decay, k)?)
+        let round = self.rounds_done;
+        self.submissions.push(match (&self.settings.top_k, &self.settings.error_decay) {
+            (Some(top_k), Some(decay)) => {
+                let (feedback, k) = (&mut worker.error_feedback, top_k.at(round) as usize);
+                Sent::Encoded(pseudo_gradient::compress(feedback, &delta, decay.at(round), k)?)
             }
-            None => Sent::Whole(delta),
+            _ => Sent::Whole(delta),
         });
         if self.settings.carried {
             worker.updates = end.updates;
@@ -285,7 +286,11 @@ impl LocalRun {
             })
             .collect();
         let momentum = (s.outer_momentum > 0.0).then_some(s.outer_momentum);
-        let (next, _) = outer_step(&self.outer, &submissions, &OuterSpec { rate: s.outer_lr, momentum })?;
+        let (next, _) = outer_step(
+            &self.outer,
+            &submissions,
+            &OuterSpec { rate: s.outer_lr.at(self.rounds_done), momentum },
+        )?;
         drop(sources);
         self.outer = next;
         let bytes: usize = self.submissions.drain(..).map(|sent| sent.size()).sum();

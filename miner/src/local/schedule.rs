@@ -1,8 +1,9 @@
 //! Numbers that change from round to round: `15` is 15 in every round, `5x40,15` is 5 in the first 40 rounds and 15 in all
 //! later ones, `5x40,15x20` says besides that the run has 60 rounds.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -19,7 +20,7 @@ pub(crate) enum ScheduleError {
     #[error("{0:?} is neither a number nor NUMBERxROUNDS; write 15, or for example 5x40,15x20 or 5x40,15")]
     Grammar(String),
     #[error("{value} is not in {min}..={max}")]
-    Value { value: u32, min: u32, max: u32 },
+    Value { value: String, min: String, max: String },
     #[error(
         "{0:?} does not say for how many rounds, and only the last part may leave that out; write for example {0}x10"
     )]
@@ -36,21 +37,25 @@ pub(crate) enum ScheduleError {
 
 /// A number for each round, as a person wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Schedule {
+pub(crate) struct Schedule<N> {
     /// The numbers and for how many rounds each holds.
-    parts: Vec<(u32, u32)>,
+    parts: Vec<(N, u32)>,
     /// The number that holds after these, if the schedule does not end there.
-    rest: Option<u32>,
+    rest: Option<N>,
 }
 
-impl Schedule {
+/// A number as digits, with a decimal point if `N` knows one: no sign, exponent or name.
+fn number<N: FromStr>(part: &str, written: &str) -> Result<N, ScheduleError> {
+    let plain = written.starts_with(|c: char| c.is_ascii_digit())
+        && written.ends_with(|c: char| c.is_ascii_digit())
+        && written.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let number = written.parse().ok().filter(|_| plain);
+    number.ok_or_else(|| ScheduleError::Grammar(part.to_owned()))
+}
+
+impl<N: Copy + PartialOrd + Display + FromStr> Schedule<N> {
     /// Reads a schedule of numbers in `allowed`.
-    pub(crate) fn parse(text: &str, allowed: RangeInclusive<u32>) -> Result<Self, ScheduleError> {
-        let number = |part: &str, digits: &str| {
-            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            let number = digits.parse::<u32>().ok().filter(|_| plain);
-            number.ok_or_else(|| ScheduleError::Grammar(part.to_owned()))
-        };
+    pub(crate) fn parse(text: &str, allowed: RangeInclusive<N>) -> Result<Self, ScheduleError> {
         let (mut parts, mut rest, mut total) = (Vec::new(), None, 0u32);
         let mut written = text.split(',').map(str::trim).peekable();
         while let Some(part) = written.next() {
@@ -59,7 +64,8 @@ impl Schedule {
                 None => (number(part, part)?, None),
             };
             if !allowed.contains(&value) {
-                return Err(ScheduleError::Value { value, min: *allowed.start(), max: *allowed.end() });
+                let [value, min, max] = [value, *allowed.start(), *allowed.end()].map(|n| n.to_string());
+                return Err(ScheduleError::Value { value, min, max });
             }
             match rounds {
                 Some(rounds) => {
@@ -76,15 +82,9 @@ impl Schedule {
         Ok(Self { parts, rest })
     }
 
-    /// How many rounds it is for, if it says so.
-    fn rounds(&self) -> Option<u32> {
-        let total = self.parts.iter().map(|(_, rounds)| rounds).sum();
-        self.rest.is_none().then_some(total)
-    }
-
     /// What it says of a run of `rounds` rounds.
-    pub(crate) fn over(&self, rounds: u32) -> ByRound {
-        let mut found: Vec<(u32, u32)> = Vec::new();
+    pub(crate) fn over(&self, rounds: u32) -> ByRound<N> {
+        let mut found: Vec<(N, u32)> = Vec::new();
         let mut left = rounds;
         for (value, rounds) in self.parts.iter().copied().chain(self.rest.map(|value| (value, left))) {
             let rounds = rounds.min(left);
@@ -100,10 +100,28 @@ impl Schedule {
     }
 }
 
-impl fmt::Display for Schedule {
+/// What the length of a run follows from, whatever the schedule is of.
+pub(crate) trait Lasts: Display {
+    /// How many rounds it is for, if it says so.
+    fn rounds(&self) -> Option<u32>;
+}
+
+impl<N: Copy + Display> Lasts for Schedule<N> {
+    fn rounds(&self) -> Option<u32> {
+        let total = self.parts.iter().map(|(_, rounds)| rounds).sum();
+        self.rest.is_none().then_some(total)
+    }
+}
+
+/// The parts of a schedule as it is written.
+fn written<N: Display>(parts: &[(N, u32)]) -> Vec<String> {
+    parts.iter().map(|(value, rounds)| format!("{value}x{rounds}")).collect()
+}
+
+impl<N: Copy + Display> Display for Schedule<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = self.parts.iter().map(|(value, rounds)| format!("{value}x{rounds}"));
-        let parts: Vec<String> = parts.chain(self.rest.map(|value| value.to_string())).collect();
+        let rest = self.rest.map(|value| value.to_string());
+        let parts: Vec<String> = written(&self.parts).into_iter().chain(rest).collect();
         f.write_str(&parts.join(","))
     }
 }
@@ -112,7 +130,7 @@ impl fmt::Display for Schedule {
 /// its flag, must be for as many or leave it open.
 pub(crate) fn rounds(
     asked: Option<u32>,
-    schedules: &[(&'static str, &Schedule)],
+    schedules: &[(&'static str, &dyn Lasts)],
 ) -> Result<u32, ScheduleError> {
     let said = schedules.iter().find_map(|(_, schedule)| schedule.rounds());
     let rounds = asked.or(said).unwrap_or(DEFAULT_ROUNDS);
@@ -124,21 +142,23 @@ pub(crate) fn rounds(
     Ok(rounds)
 }
 
-/// A number for each round of a run, and their sums.
+/// A number for each round of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ByRound(Vec<(u32, u32)>);
+pub(crate) struct ByRound<N>(Vec<(N, u32)>);
 
-impl ByRound {
+impl<N: Copy + Default> ByRound<N> {
     /// The number of round `round`, counted from 0. After the last round, that of the last.
-    pub(crate) fn at(&self, round: u32) -> u32 {
+    pub(crate) fn at(&self, round: u32) -> N {
         let mut end = 0;
         let part = self.0.iter().find(|(_, rounds)| {
             end += rounds;
             round < end
         });
-        part.or(self.0.last()).map_or(0, |(value, _)| *value)
+        part.or(self.0.last()).map_or_else(N::default, |(value, _)| *value)
     }
+}
 
+impl ByRound<u32> {
     /// The sum over the rounds before `round`.
     pub(crate) fn before(&self, round: u32) -> u64 {
         let mut left = round;
@@ -156,13 +176,12 @@ impl ByRound {
     }
 }
 
-impl fmt::Display for ByRound {
+impl<N: Display> Display for ByRound<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let [(value, _)] = self.0.as_slice() {
-            return write!(f, "{value}");
+        match self.0.as_slice() {
+            [(value, _)] => value.fmt(f),
+            parts => f.write_str(&written(parts).join(",")),
         }
-        let parts: Vec<String> = self.0.iter().map(|(value, rounds)| format!("{value}x{rounds}")).collect();
-        f.write_str(&parts.join(","))
     }
 }
 
@@ -170,7 +189,7 @@ impl fmt::Display for ByRound {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Schedule {
+    fn read(text: &str) -> Schedule<u32> {
         Schedule::parse(text, 1..=4096).unwrap()
     }
 
@@ -203,6 +222,19 @@ mod tests {
     }
 
     #[test]
+    fn rates_have_a_point_and_nothing_else_that_numbers_may_have() {
+        let read = |text: &str| Schedule::<f32>::parse(text, 0.0..=10.0);
+        let by_round = read("1x2,0.75").unwrap().over(4);
+        assert_eq!([0, 1, 2, 3, 9].map(|round| by_round.at(round)), [1.0, 1.0, 0.75, 0.75, 0.75]);
+        assert_eq!(by_round.to_string(), "1x2,0.75x2");
+        assert_eq!(read("1.50").unwrap().over(3), read("1.5x3").unwrap().over(3));
+        for text in ["nan", "inf", "1e1", "-1", "+1", ".5", "5.", "1.2.3", "0.5x1.5", ""] {
+            assert!(matches!(read(text), Err(ScheduleError::Grammar(_))), "{text}: {:?}", read(text));
+        }
+        assert!(matches!(read("10.5"), Err(ScheduleError::Value { .. })));
+    }
+
+    #[test]
     fn the_number_of_rounds_comes_from_the_flag_or_a_schedule_and_both_must_agree() {
         let (open, closed, other) = (read("1024x10,512"), read("5x40,15x20"), read("9x59"));
         assert_eq!(rounds(None, &[("--top-k", &open)]), Ok(DEFAULT_ROUNDS));
@@ -216,14 +248,30 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let refused = |text: &str| Schedule::parse(text, 1..=4096).unwrap_err();
-        for text in
-            ["", "x", "5x", "x5", "5 x 40", "+5", "-5", "5x40,", "5x1,,6", "1x2x3", "99999999999", "5*40"]
-        {
+        let refused = |text: &str| Schedule::parse(text, 1u32..=4096).unwrap_err();
+        let outside = |value: &str| {
+            let [value, min, max] = [value, "1", "4096"].map(str::to_owned);
+            ScheduleError::Value { value, min, max }
+        };
+        for text in [
+            "",
+            "x",
+            "5x",
+            "x5",
+            "5 x 40",
+            "+5",
+            "-5",
+            "5x40,",
+            "5x1,,6",
+            "1x2x3",
+            "99999999999",
+            "5*40",
+            "1.5",
+        ] {
             assert!(matches!(refused(text), ScheduleError::Grammar(_)), "{text}: {:?}", refused(text));
         }
-        assert_eq!(refused("5x3,4097"), ScheduleError::Value { value: 4097, min: 1, max: 4096 });
-        assert_eq!(refused("0"), ScheduleError::Value { value: 0, min: 1, max: 4096 });
+        assert_eq!(refused("5x3,4097"), outside("4097"));
+        assert_eq!(refused("0"), outside("0"));
         assert_eq!(refused("5,15x20"), ScheduleError::Open("5".to_owned()));
         assert!(matches!(refused("5x0,15"), ScheduleError::Length(_)));
         assert!(matches!(refused("5x999999,15x2"), ScheduleError::Length(_)));

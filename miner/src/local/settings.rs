@@ -8,7 +8,7 @@ use watershed_engine::train::{AdamwSettings, TrainSettings};
 
 use super::corpus::Corpus;
 use super::origin::Origin;
-use super::schedule::{ByRound, ScheduleError, rounds};
+use super::schedule::{ByRound, Lasts, ScheduleError, rounds};
 use super::{Args, LocalError, MomentsName, ProfileName};
 
 /// Everything that the checkpoints of a run are a function of.
@@ -22,17 +22,18 @@ pub(crate) struct Settings {
     pub(crate) batch: usize,
     pub(crate) seq: usize,
     /// Values kept of every 4096; none for dense averaging.
-    pub(crate) top_k: Option<ByRound>,
+    pub(crate) top_k: Option<ByRound<u32>>,
     pub(crate) rounds: u32,
-    pub(crate) inner_steps: ByRound,
+    pub(crate) inner_steps: ByRound<u32>,
     pub(crate) seed: u64,
     /// Operand widths as text, or `native`.
     pub(crate) arithmetic: String,
     pub(crate) carried: bool,
     pub(crate) eight_bit: bool,
-    pub(crate) outer_lr: f32,
+    pub(crate) outer_lr: ByRound<f32>,
     pub(crate) outer_momentum: f32,
-    pub(crate) error_decay: f32,
+    /// None for dense averaging, which leaves nothing out.
+    pub(crate) error_decay: Option<ByRound<f32>>,
     /// SHA-256 of the tokens, in hex.
     pub(crate) corpus: String,
     /// What the arithmetic is; not part of equality, which `arithmetic` decides.
@@ -58,9 +59,10 @@ pub(crate) fn checkpoint_digest(parameters: &[f32]) -> Result<String, MerkleErro
 
 impl Settings {
     pub(crate) fn new(args: &Args, origin: &Origin, corpus: &Corpus) -> Result<Self, LocalError> {
-        let mut schedules = vec![("--inner-steps", &args.inner_steps)];
+        let mut schedules: Vec<(&'static str, &dyn Lasts)> =
+            vec![("--inner-steps", &args.inner_steps), ("--outer-lr", &args.outer_lr)];
         if !args.dense {
-            schedules.push(("--top-k", &args.top_k));
+            schedules.extend([("--top-k", &args.top_k as &dyn Lasts), ("--error-decay", &args.error_decay)]);
         }
         let rounds = rounds(args.rounds, &schedules)?;
         let inner_steps = args.inner_steps.over(rounds);
@@ -72,8 +74,9 @@ impl Settings {
             ProfileName::Native => (Profile::Native, "native".to_owned()),
         };
         let mut model = origin.config;
+        let (batch, seq) = args.step();
         // The window may be longer than the model's positions: rotary positions have no table to outgrow.
-        model.max_seq = model.max_seq.max(args.seq as usize);
+        model.max_seq = model.max_seq.max(seq);
         Ok(Self {
             model,
             start: origin.parameters.as_deref().map(checkpoint_digest).transpose()?,
@@ -85,8 +88,8 @@ impl Settings {
                 floor: 0.1,
             },
             workers: args.workers,
-            batch: args.batch as usize,
-            seq: args.seq as usize,
+            batch,
+            seq,
             top_k: (!args.dense).then(|| args.top_k.over(rounds)),
             rounds,
             inner_steps,
@@ -94,9 +97,9 @@ impl Settings {
             arithmetic,
             carried: args.moments != MomentsName::Fresh,
             eight_bit: args.moments == MomentsName::Carried,
-            outer_lr: args.outer_lr,
+            outer_lr: args.outer_lr.over(rounds),
             outer_momentum: args.outer_momentum,
-            error_decay: args.error_decay,
+            error_decay: (!args.dense).then(|| args.error_decay.over(rounds)),
             corpus: hex::encode(corpus.digest),
             profile,
         })
