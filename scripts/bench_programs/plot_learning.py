@@ -20,7 +20,7 @@ PANELS = {"": "2 windows per worker", "b8-": "8 windows per worker"}
 LINES = {
     "solo": "one worker alone",
     "k512": "4 workers, 512 of 4096, 2-bit values",
-    "default": "4 workers, short rounds and 1024 of 4096 first",
+    "default": "the default: short rounds, then larger outer steps",
     "dense": "4 workers, whole pseudo-gradients",
     "synchronous": "synchronous, same tokens",
 }

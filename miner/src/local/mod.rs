@@ -91,7 +91,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..=8192))]
     seq: Option<u32>,
     /// Values kept of every 4096 of a pseudo-gradient; 1024x40,512 for 1024 in the first 40 rounds and 512 in all later ones.
-    #[arg(long, default_value = "1024x40,512", value_parser = top_k)]
+    #[arg(long, default_value = "512", value_parser = top_k)]
     top_k: Schedule<u32>,
     /// Average whole pseudo-gradients without compression, for comparison.
     #[arg(long)]
@@ -99,9 +99,10 @@ pub(crate) struct Args {
     /// Rounds; as many as a schedule says, or 67.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(schedule::MAX_ROUNDS)))]
     rounds: Option<u32>,
-    /// AdamW steps of each worker in a round; 5x40,15 for 5 in each of the first 40 rounds and 15 in all later ones.
-    #[arg(long, default_value = "5x40,15", value_parser = inner_steps)]
-    inner_steps: Schedule<u32>,
+    /// AdamW steps of each worker in a round [default: 5x40,15, which is 5 in each of the first 40 rounds and 15 in all later
+    /// ones].
+    #[arg(long, value_parser = inner_steps)]
+    inner_steps: Option<Schedule<u32>>,
     /// Seed of initialisation and windows.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -120,16 +121,18 @@ pub(crate) struct Args {
     /// Highest learning rate.
     #[arg(long, default_value_t = 3e-3)]
     lr: f32,
-    /// Learning rate of the outer step. Runs in rounds of 15 steps with --top-k 512 end 1.6 % lower with 1.5 and --error-decay
-    /// 0.8; runs that begin with short rounds, and --dense, do not (docs/BENCHMARKS.md).
-    #[arg(long, default_value = "1", value_parser = outer_lr)]
-    outer_lr: Schedule<f32>,
+    /// Learning rate of the outer step [default: 1x40,1.5, which is 1 in the first 40 rounds and 1.5 in all later ones; 1 with
+    /// --dense or with --inner-steps of your own]. 1.5 helps long rounds with compression and can harm without
+    /// (docs/BENCHMARKS.md).
+    #[arg(long, value_parser = outer_lr)]
+    outer_lr: Option<Schedule<f32>>,
     /// Nesterov momentum of the outer step; 0 for none.
     #[arg(long, default_value_t = 0.0)]
     outer_momentum: f32,
-    /// Decay of the error feedback; 1 keeps everything that was not sent.
-    #[arg(long, default_value = "0.95", value_parser = error_decay)]
-    error_decay: Schedule<f32>,
+    /// Decay of the error feedback; 1 keeps everything that was not sent [default: 0.95x40,0.8; 0.95 with --inner-steps of your
+    /// own].
+    #[arg(long, value_parser = error_decay)]
+    error_decay: Option<Schedule<f32>>,
     /// Continue the run that is kept in --out.
     #[arg(long, requires = "out")]
     resume: bool,
@@ -147,6 +150,27 @@ impl Args {
         let (batch, seq) = self.preset.step();
         (self.batch.unwrap_or(batch) as usize, self.seq.unwrap_or(seq) as usize)
     }
+
+    /// What holds in which rounds. The defaults were found together, so rates are those of the default rounds only in these.
+    fn schedules(&self) -> Schedules {
+        let own_rounds = self.inner_steps.is_some();
+        let or = |given: &Option<Schedule<f32>>, plain, short, long| {
+            let default = if plain { Schedule::always(short) } else { Schedule::first(short, 40, long) };
+            given.clone().unwrap_or(default)
+        };
+        Schedules {
+            inner_steps: self.inner_steps.clone().unwrap_or(Schedule::first(5, 40, 15)),
+            outer_lr: or(&self.outer_lr, own_rounds || self.dense, 1.0, 1.5),
+            error_decay: or(&self.error_decay, own_rounds, 0.95, 0.8),
+        }
+    }
+}
+
+/// The schedules whose defaults depend on each other.
+struct Schedules {
+    inner_steps: Schedule<u32>,
+    outer_lr: Schedule<f32>,
+    error_decay: Schedule<f32>,
 }
 
 /// Why a local run did not finish.
@@ -213,4 +237,35 @@ pub(crate) fn run(args: &Args) -> Result<(), LocalError> {
     }
     // So that a script can tell it from a run that was finished.
     if finished { Ok(()) } else { Err(LocalError::Stopped) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        local: Args,
+    }
+
+    #[test]
+    fn the_default_rates_are_for_the_default_rounds_only() {
+        let rates = |flags: &[&str]| {
+            let flags = ["local", "--text", "."].iter().chain(flags);
+            let Program { local } = Program::try_parse_from(flags).unwrap();
+            let Schedules { inner_steps, outer_lr, error_decay } = local.schedules();
+            [inner_steps.to_string(), outer_lr.to_string(), error_decay.to_string()]
+        };
+        assert_eq!(rates(&[]), ["5x40,15", "1x40,1.5", "0.95x40,0.8"]);
+        assert_eq!(rates(&["--rounds", "9", "--top-k", "64"]), rates(&[]));
+        assert_eq!(rates(&["--inner-steps", "60"]), ["60", "1", "0.95"]);
+        assert_eq!(rates(&["--dense"])[..2], ["5x40,15", "1"]);
+        assert_eq!(
+            rates(&["--inner-steps", "60", "--outer-lr", "1.2", "--error-decay", "0.5"]),
+            ["60", "1.2", "0.5"]
+        );
+    }
 }

@@ -53,6 +53,18 @@ fn number<N: FromStr>(part: &str, written: &str) -> Result<N, ScheduleError> {
     number.ok_or_else(|| ScheduleError::Grammar(part.to_owned()))
 }
 
+impl<N> Schedule<N> {
+    /// The same number in every round.
+    pub(crate) const fn always(value: N) -> Self {
+        Self { parts: Vec::new(), rest: Some(value) }
+    }
+
+    /// A number in the first rounds and another in all later ones.
+    pub(crate) fn first(value: N, rounds: u32, rest: N) -> Self {
+        Self { parts: vec![(value, rounds)], rest: Some(rest) }
+    }
+}
+
 impl<N: Copy + PartialOrd + Display + FromStr> Schedule<N> {
     /// Reads a schedule of numbers in `allowed`.
     pub(crate) fn parse(text: &str, allowed: RangeInclusive<N>) -> Result<Self, ScheduleError> {

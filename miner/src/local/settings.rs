@@ -9,7 +9,7 @@ use watershed_engine::train::{AdamwSettings, TrainSettings};
 use super::corpus::Corpus;
 use super::origin::Origin;
 use super::schedule::{ByRound, Lasts, ScheduleError, rounds};
-use super::{Args, LocalError, MomentsName, ProfileName};
+use super::{Args, LocalError, MomentsName, ProfileName, Schedules};
 
 /// Everything that the checkpoints of a run are a function of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,13 +59,14 @@ pub(crate) fn checkpoint_digest(parameters: &[f32]) -> Result<String, MerkleErro
 
 impl Settings {
     pub(crate) fn new(args: &Args, origin: &Origin, corpus: &Corpus) -> Result<Self, LocalError> {
+        let Schedules { inner_steps, outer_lr, error_decay } = args.schedules();
         let mut schedules: Vec<(&'static str, &dyn Lasts)> =
-            vec![("--inner-steps", &args.inner_steps), ("--outer-lr", &args.outer_lr)];
+            vec![("--inner-steps", &inner_steps), ("--outer-lr", &outer_lr)];
         if !args.dense {
-            schedules.extend([("--top-k", &args.top_k as &dyn Lasts), ("--error-decay", &args.error_decay)]);
+            schedules.extend([("--top-k", &args.top_k as &dyn Lasts), ("--error-decay", &error_decay)]);
         }
         let rounds = rounds(args.rounds, &schedules)?;
-        let inner_steps = args.inner_steps.over(rounds);
+        let inner_steps = inner_steps.over(rounds);
         let total = inner_steps.total();
         let total = u32::try_from(total).map_err(|_| ScheduleError::TooManySteps(total))?;
         let precision: Precision = args.precision;
@@ -97,9 +98,9 @@ impl Settings {
             arithmetic,
             carried: args.moments != MomentsName::Fresh,
             eight_bit: args.moments == MomentsName::Carried,
-            outer_lr: args.outer_lr.over(rounds),
+            outer_lr: outer_lr.over(rounds),
             outer_momentum: args.outer_momentum,
-            error_decay: (!args.dense).then(|| args.error_decay.over(rounds)),
+            error_decay: (!args.dense).then(|| error_decay.over(rounds)),
             corpus: hex::encode(corpus.digest),
             profile,
         })
