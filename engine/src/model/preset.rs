@@ -43,7 +43,7 @@ impl Preset {
     }
 
     /// Windows of an inner step, and tokens of a window, where a person names neither: windows of a length that the
-    /// preset is made for, and of those as many as a graphics card of 8 GB trains at once.
+    /// preset is made for, and enough of them that hashing the state stays below 3 % of a step (docs/BENCHMARKS.md).
     pub const fn step(self) -> (u32, u32) {
         match self {
             Self::Nano => (8, 128),
