@@ -1,5 +1,6 @@
 //! What can be wrong with a matrix product before it starts. The arithmetic itself never fails.
 
+use super::isa::Isa;
 use super::width::Precision;
 
 /// Why an operand, an output or a product was refused.
@@ -64,6 +65,16 @@ pub enum ProductError {
         left: Precision,
         /// Precision of the right operand.
         right: Precision,
+    },
+    /// The operands were quantised for different instruction sets, which may arrange integers differently.
+    #[error(
+        "the left operand was quantised for {left}, the right one for {right}; quantise both for the same"
+    )]
+    InstructionSets {
+        /// Set of the left operand.
+        left: Isa,
+        /// Set of the right operand.
+        right: Isa,
     },
     /// A causal hint whose sequence length does not fit the shape.
     #[error(

@@ -22,6 +22,7 @@
 //! [`View`] describes f32 in memory, [`LeftOperand`] and [`RightOperand`] hold it quantised for any number of products,
 //! [`product`] multiplies. [`product_into`] does it all for two contiguous batches.
 
+mod bytes;
 mod causal;
 mod contiguous;
 mod error;

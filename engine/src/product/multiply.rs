@@ -8,51 +8,24 @@ use std::ops::Range;
 
 use super::causal::Causal;
 use super::error::ProductError;
-use super::isa::{Columns, Isa, Kernel, Scales, Tile, with_kernel};
+use super::isa::{Columns, Kernel, Scales, Tile, Unit, with_kernel};
 use super::operand::{LeftOperand, RightOperand};
 use super::output::{Output, Piece, Rect};
 use super::pack::{BLOCK, LeftLayout, PANEL};
 use super::width::Precision;
 
 /// What a product does beside multiplying.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
     /// One number for each column, added to the f32 result with one IEEE rounding; a subnormal sum becomes a zero of the
     /// same sign. The same bits as adding it afterwards.
     pub bias: Option<&'a [f32]>,
     /// Work the caller knows to be useless.
     pub causal: Causal,
-    /// Instruction set; changes speed only.
-    pub isa: Isa,
 }
-
-impl Default for Options<'_> {
-    fn default() -> Self {
-        Self { bias: None, causal: Causal::None, isa: Isa::best() }
-    }
-}
-
-/// The largest sum of widths that is multiplied in one pass. Above it the right operand is cut in two parts: two passes
-/// cost less than emptying the 32-bit lanes every few pairs.
-const UNCUT_BITS: u32 = 28;
-
-/// Longest run of pairs between two visits to the accumulator, so that a panel's share stays in the second-level cache.
-const MOST_PAIRS: usize = 4096;
 
 /// Multiply-adds below which another thread is not worth waking.
 const PARALLEL_WORK: usize = 1 << 20;
-
-/// Whether the right operand is kept as a high and a low part.
-pub(crate) fn is_cut(precision: Precision) -> bool {
-    precision.total_bits() > UNCUT_BITS
-}
-
-/// Pairs whose sum no 32-bit lane can overflow. One product is below `2^(a + b - 2)`, or at most `2^(a - 1) * 2^7` with a part
-/// of the right operand, minus at least one for each because `|qa| < 2^(a - 1)`; sums below `2^31` are safe.
-fn lane_pairs(precision: Precision) -> usize {
-    let spare = if is_cut(precision) { 24 - precision.a.bits() } else { 32 - precision.total_bits() };
-    (1 << spare).min(MOST_PAIRS)
-}
 
 /// Everything the pieces share.
 struct Job<'a> {
@@ -61,13 +34,12 @@ struct Job<'a> {
     bias: Option<&'a [f32]>,
     bias_is_finite: bool,
     causal: Causal,
-    lane_pairs: usize,
 }
 
 /// `out[item, m, n] = sum_k A[item, m, k] * B[item, n, k]`, exact and rounded once as [`super`] defines.
 ///
 /// Uses the current rayon pool if the product is large. Every element of `out` is written. Refused if shapes, batch counts,
-/// precisions or the bias disagree.
+/// precisions, instruction sets or the bias disagree.
 pub fn product(
     left: &LeftOperand,
     right: &RightOperand,
@@ -82,6 +54,9 @@ pub fn product(
         return Err(ProductError::Precisions { left: a.precision, right: b.precision });
     }
     same("contraction lengths", a.k, b.k)?;
+    if a.isa != b.isa {
+        return Err(ProductError::InstructionSets { left: a.isa, right: b.isa });
+    }
     same("batch items of the operands", a.items, b.items)?;
     same("batch items of left operand and output", a.items, out.items())?;
     same("rows of left operand and output", a.rows, out.m())?;
@@ -97,7 +72,6 @@ pub fn product(
         bias: options.bias,
         bias_is_finite: options.bias.is_none_or(|bias| bias.iter().all(|x| x.is_finite())),
         causal: options.causal,
-        lane_pairs: lane_pairs(a.precision),
     };
     let work = (a.items * a.rows).saturating_mul(b.rows.saturating_mul(a.k.max(1)));
     let threads = rayon::current_num_threads();
@@ -112,15 +86,15 @@ pub fn product(
         let work_of_piece = work / (pieces * b.rows.div_ceil(columns));
         (columns, Some(PARALLEL_WORK / work_of_piece.max(1)))
     };
-    with_kernel!(options.isa, kernel => {
+    with_kernel!(a.isa, kernel => {
         out.for_each_piece(block, columns.max(1), pieces_per_job, |piece| job.piece(kernel, piece));
     });
     Ok(())
 }
 
 /// Rows of the next tile when `left` rows are left: the largest that fits, but two of 8 instead of 12 and 4.
-fn next_rows<K: Kernel>(left: usize) -> usize {
-    let rows = K::ROWS.iter().copied().find(|&rows| rows <= left).unwrap_or(1);
+fn next_rows<U: Unit>(left: usize) -> usize {
+    let rows = U::ROWS.iter().copied().find(|&rows| rows <= left).unwrap_or(1);
     match (rows, left) {
         (12, 16) => 8,
         _ => rows,
@@ -138,6 +112,7 @@ struct Strip<'a> {
     bias: Option<Columns>,
     /// Columns of the panel that exist.
     columns: usize,
+    precision: Precision,
 }
 
 impl Strip<'_> {
@@ -151,6 +126,7 @@ impl Strip<'_> {
             right: &self.right[(part * all + pairs.start) * PANEL..],
             columns: self.columns,
             pairs: pairs.len(),
+            precision: self.precision,
         }
     }
 
@@ -160,10 +136,10 @@ impl Strip<'_> {
 }
 
 /// Cuts `rows` into tiles.
-fn tiles<K: Kernel>(rows: usize) -> impl Iterator<Item = Range<usize>> {
+fn tiles<U: Unit>(rows: usize) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {
-        let end = start + next_rows::<K>(rows - start);
+        let end = start + next_rows::<U>(rows - start);
         (start < rows).then(|| std::mem::replace(&mut start, end)..end)
     })
 }
@@ -174,11 +150,12 @@ impl Job<'_> {
         let (rows, columns) = (piece.rect.rows(), piece.rect.columns());
         let (a, b) = (&self.left.common, &self.right.common);
         let layout = &self.left.layout;
+        let (unit, runs) = (kernel.unit(), K::runs(a.precision));
         let block = piece.item * (a.padded_rows / layout.block) + piece.row / layout.block;
         // 32-bit sums can be rounded directly if scaling them by the row cannot overflow and nothing gets subnormal
         let (least, most) = a.ranges[piece.item];
         let narrow = self.right.parts == 1
-            && layout.pairs <= self.lane_pairs
+            && layout.pairs <= runs.narrow
             && most <= f32::from_bits((127 + 96) << 23)
             && f64::from(least) * f64::from(b.ranges[piece.item].0) >= f64::from(f32::MIN_POSITIVE);
 
@@ -204,44 +181,45 @@ impl Job<'_> {
                     padded
                 }),
                 columns: count,
+                precision: a.precision,
             };
             if narrow {
-                self.narrow(kernel, &strip, piece.row, &mut out);
+                self.narrow(&unit, &strip, piece.row, &mut out);
             } else {
-                self.wide(kernel, &strip, piece.row, &mut out);
+                self.wide(&unit, &strip, runs.wide, piece.row, &mut out);
             }
         }
         self.mend(&mut piece);
     }
 
     /// Results of a strip whose sums fit 32 bits; `row` is its first row in the matrix.
-    fn narrow<K: Kernel>(&self, kernel: K, strip: &Strip<'_>, row: usize, out: &mut Rect<'_>) {
-        for rows in tiles::<K>(out.rows()) {
+    fn narrow<U: Unit>(&self, unit: &U, strip: &Strip<'_>, row: usize, out: &mut Rect<'_>) {
+        for rows in tiles::<U>(out.rows()) {
             let pairs = self.causal.pairs(row + rows.start, rows.len(), strip.layout.pairs);
             let mut out = out.part(rows.clone(), 0..strip.columns);
-            kernel.finish_narrow(&strip.tile(&rows, 0, 0..pairs), &strip.scales(&rows), &mut out);
+            unit.finish_narrow(&strip.tile(&rows, 0, 0..pairs), &strip.scales(&rows), &mut out);
         }
     }
 
     /// Results of any strip. A run of pairs visits all rows before the next run, so that its share of the panel stays near.
-    fn wide<K: Kernel>(&self, kernel: K, strip: &Strip<'_>, row: usize, out: &mut Rect<'_>) {
+    fn wide<U: Unit>(&self, unit: &U, strip: &Strip<'_>, run: usize, row: usize, out: &mut Rect<'_>) {
         let mut sums = [0f64; BLOCK * PANEL];
         let all = strip.layout.pairs;
         for part in 0..self.right.parts {
             let weight = if part + 1 == self.right.parts { 1.0 } else { 256.0 };
-            for start in (0..all).step_by(self.lane_pairs) {
-                for rows in tiles::<K>(out.rows()) {
+            for start in (0..all).step_by(run) {
+                for rows in tiles::<U>(out.rows()) {
                     let pairs = self.causal.pairs(row + rows.start, rows.len(), all);
-                    let run = start..pairs.min(start + self.lane_pairs);
-                    if !run.is_empty() {
+                    let pairs = start..pairs.min(start + run);
+                    if !pairs.is_empty() {
                         let sums = &mut sums[rows.start * PANEL..];
-                        kernel.accumulate(&strip.tile(&rows, part, run), weight, part + start == 0, sums);
+                        unit.accumulate(&strip.tile(&rows, part, pairs), weight, part + start == 0, sums);
                     }
                 }
             }
         }
         let rows = 0..out.rows();
-        kernel.finish_wide(&sums[..rows.len() * PANEL], &strip.scales(&rows), out);
+        unit.finish_wide(&sums[..rows.len() * PANEL], &strip.scales(&rows), out);
     }
 
     /// Writes what the tiles leave to rarer cases: NaN of poisoned rows and columns, and zeros that the hint promises.

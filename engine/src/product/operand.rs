@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::error::ProductError;
 use super::isa::{Isa, Kernel, with_kernel};
-use super::pack::{BLOCK, LeftLayout, PANEL};
+use super::pack::{LeftLayout, PANEL};
 use super::view::View;
 use super::width::Precision;
 use super::{MAX_ELEMENTS, PARALLEL_ELEMENTS};
@@ -13,6 +13,8 @@ use super::{MAX_ELEMENTS, PARALLEL_ELEMENTS};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Common {
     pub(crate) precision: Precision,
+    /// Whose words these are: sets may arrange them differently.
+    pub(crate) isa: Isa,
     pub(crate) items: usize,
     pub(crate) rows: usize,
     pub(crate) k: usize,
@@ -47,8 +49,9 @@ impl Common {
         }
     }
 
-    fn reset(&mut self, view: &View<'_>, precision: Precision, padded_rows: usize) {
-        (self.precision, self.items, self.rows, self.k) = (precision, view.items, view.rows, view.k);
+    fn reset(&mut self, view: &View<'_>, precision: Precision, isa: Isa, padded_rows: usize) {
+        (self.precision, self.isa) = (precision, isa);
+        (self.items, self.rows, self.k) = (view.items, view.rows, view.k);
         self.padded_rows = padded_rows;
         grow(&mut self.scales, view.items * padded_rows, 1.0);
     }
@@ -77,11 +80,6 @@ fn grow<T: Copy>(kept: &mut Vec<T>, len: usize, fill: T) {
     if kept.len() < len {
         kept.resize(len, fill);
     }
-}
-
-/// Words from one row to the next: rows exactly half a page of cache sets apart would evict each other.
-fn spread(pairs: usize) -> usize {
-    if pairs >= 256 && pairs.is_multiple_of(256) { pairs + 16 } else { pairs }
 }
 
 /// Calls `work` for each chunk of words with its chunk of scales, in parallel if `elements` make that worthwhile.
@@ -136,7 +134,7 @@ impl LeftOperand {
 
     /// As [`LeftOperand::quantise`], in the memory of an operand that is no longer needed. On an error nothing changes.
     pub fn refill(&mut self, view: &View<'_>, precision: Precision) -> Result<(), ProductError> {
-        self.refill_with(view, precision, Isa::best())
+        self.refill_with(view, precision, Isa::best_for(view.k))
     }
 
     /// As [`LeftOperand::refill`] with a chosen instruction set, which does not change the result.
@@ -146,33 +144,31 @@ impl LeftOperand {
         precision: Precision,
         isa: Isa,
     ) -> Result<(), ProductError> {
-        let pairs = view.k.div_ceil(2).max(1);
-        let block = view.rows.clamp(1, BLOCK);
-        let blocks = view.rows.div_ceil(block);
-        let layout = match view.k_stride {
-            1 => LeftLayout {
-                block,
-                pairs,
-                row_step: spread(pairs),
-                pair_step: 1,
-                words: block * spread(pairs),
-            },
-            _ => LeftLayout { block, pairs, row_step: 1, pair_step: block, words: block * pairs },
-        };
+        with_kernel!(isa, kernel => self.refill_by(kernel, view, precision, isa))
+    }
+
+    fn refill_by<K: Kernel>(
+        &mut self,
+        kernel: K,
+        view: &View<'_>,
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<(), ProductError> {
+        let layout = K::left_layout(view.rows, view.k, view.k_stride == 1);
+        let blocks = view.rows.div_ceil(layout.block);
         let words = bounded([view.items, blocks, layout.words])?;
         self.layout = layout;
         grow(&mut self.words, words, 0);
-        self.common.reset(view, precision, blocks * block);
-        let elements = words * 2;
-        with_kernel!(isa, kernel => for_each_chunk(
+        self.common.reset(view, precision, isa, blocks * layout.block);
+        for_each_chunk(
             (&mut self.words[..words], layout.words),
-            (&mut self.common.scales, block),
-            elements,
+            (&mut self.common.scales, layout.block),
+            words * 2,
             |i, words, scales| {
-                let source = view.source(i / blocks, (i % blocks) * block);
+                let source = view.source(i / blocks, (i % blocks) * layout.block);
                 kernel.pack_left(source, precision.a, &layout, words, scales);
             },
-        ));
+        );
         self.common.settle();
         Ok(())
     }
@@ -198,7 +194,7 @@ impl RightOperand {
 
     /// As [`RightOperand::quantise`], in the memory of an operand that is no longer needed. On an error nothing changes.
     pub fn refill(&mut self, view: &View<'_>, precision: Precision) -> Result<(), ProductError> {
-        self.refill_with(view, precision, Isa::best())
+        self.refill_with(view, precision, Isa::best_for(view.k))
     }
 
     /// As [`RightOperand::refill`] with a chosen instruction set, which does not change the result.
@@ -208,14 +204,23 @@ impl RightOperand {
         precision: Precision,
         isa: Isa,
     ) -> Result<(), ProductError> {
-        let pairs = view.k.div_ceil(2).max(1);
+        with_kernel!(isa, kernel => self.refill_by(kernel, view, precision, isa))
+    }
+
+    fn refill_by<K: Kernel>(
+        &mut self,
+        kernel: K,
+        view: &View<'_>,
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<(), ProductError> {
+        let (pairs, parts) = (K::pairs(view.k), K::runs(precision).parts);
         let panels = view.rows.div_ceil(PANEL);
-        let parts = if super::multiply::is_cut(precision) { 2 } else { 1 };
         let words = bounded([view.items, panels, parts * PANEL * pairs])?;
         (self.pairs, self.parts) = (pairs, parts);
         grow(&mut self.words, words, 0);
-        self.common.reset(view, precision, panels * PANEL);
-        with_kernel!(isa, kernel => for_each_chunk(
+        self.common.reset(view, precision, isa, panels * PANEL);
+        for_each_chunk(
             (&mut self.words[..words], parts * pairs * PANEL),
             (&mut self.common.scales, PANEL),
             words * 2,
@@ -223,7 +228,7 @@ impl RightOperand {
                 let source = view.source(i / panels, (i % panels) * PANEL);
                 kernel.pack_right(source, precision.b, pairs, words, scales);
             },
-        ));
+        );
         self.common.settle();
         Ok(())
     }

@@ -14,7 +14,7 @@ pub(crate) const PANEL: usize = 32;
 pub(crate) const BLOCK: usize = 48;
 
 /// Rows scaled together, so that the latency of finding one maximum hides behind the others.
-const GROUP: usize = 16;
+pub(crate) const GROUP: usize = 16;
 
 /// A tile of 16 x 16 words.
 pub(crate) type Square = [[u32; 16]; 16];
@@ -93,7 +93,7 @@ fn padded(rest: &[f32]) -> [f32; 32] {
 /// Multipliers and scales of the rows `first..end`, at most [`GROUP`]. Transposing the lanes turns sixteen reductions within
 /// a register into one across registers.
 #[inline(always)]
-fn group_scaling(
+pub(crate) fn group_scaling(
     by: impl Lanes,
     source: Source<'_>,
     (first, end): (usize, usize),

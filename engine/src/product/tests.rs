@@ -108,7 +108,7 @@ fn compute(
     b.refill_with(&View::row_major(&dirt, 70, 3).unwrap(), precision, isa).unwrap();
     a.refill_with(left, precision, isa).unwrap();
     b.refill_with(right, precision, isa).unwrap();
-    product(&a, &b, &mut out, &Options { bias, causal, isa }).unwrap();
+    product(&a, &b, &mut out, &Options { bias, causal }).unwrap();
     data
 }
 
@@ -346,9 +346,10 @@ fn heads_are_read_and_written_in_place() {
         let mut merged = vec![f32::NAN; seqs * t * heads * dh];
         let place = Batch { outer: seqs, outer_stride: t * heads * dh, inner: heads, inner_stride: dh };
         let mut out = Output::new(&mut merged, t, dh, heads * dh, place).unwrap();
-        let a = LeftOperand::quantise(&weights, p).unwrap();
-        let b = RightOperand::quantise(&values, p).unwrap();
-        product(&a, &b, &mut out, &Options { isa, ..Options::default() }).unwrap();
+        let (mut a, mut b) = (LeftOperand::default(), RightOperand::default());
+        a.refill_with(&weights, p, isa).unwrap();
+        b.refill_with(&values, p, isa).unwrap();
+        product(&a, &b, &mut out, &Options::default()).unwrap();
         let expected = reference::product(&weights, &values, p, None);
         for (i, x) in expected.iter().enumerate() {
             let (item, row, column) = (i / (t * dh), i / dh % t, i % dh);
@@ -474,6 +475,12 @@ fn refusals_name_what_is_wrong() {
     let view = View::row_major(&data, 5, 6).unwrap();
     let other = RightOperand::quantise(&view, Precision::P16X16).unwrap();
     assert!(matches!(product(&left(4, 6), &other, &mut out, &plain), Err(ProductError::Precisions { .. })));
+    for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::best_for(6)) {
+        let mut other = RightOperand::default();
+        other.refill_with(&view, p, isa).unwrap();
+        let got = product(&left(4, 6), &other, &mut out, &plain);
+        assert_eq!(got, Err(ProductError::InstructionSets { left: Isa::best_for(6), right: isa }));
+    }
     for causal in [Causal::Output { seq: 5 }, Causal::Output { seq: 0 }, Causal::Left { seq: 4 }] {
         let hinted = Options { causal, ..plain };
         assert!(matches!(

@@ -10,7 +10,7 @@ use super::super::output::Rect;
 use super::super::pack::{Lanes, LeftLayout, PANEL, Square, left_block, right_panel};
 use super::super::view::Source;
 use super::super::width::Width;
-use super::{Kernel, Scales, Tile, body};
+use super::{Kernel, Scales, Tile, Unit, body};
 
 /// Columns in one register.
 const LANES: usize = 8;
@@ -226,7 +226,11 @@ macro_rules! avx2 {
             }
 
             impl Kernel for $name {
-                const ROWS: &'static [usize] = &[6, 4, 2, 1];
+                type Unit = Self;
+
+                fn unit(self) -> Self {
+                    self
+                }
 
                 fn pack_left(
                     self,
@@ -251,8 +255,12 @@ macro_rules! avx2 {
                     // SAFETY: `self` exists, so the instructions do.
                     unsafe { pack_right(self, source, width, pairs, to, scales) }
                 }
+            }
 
-                fn finish_narrow(self, tile: &Tile<'_>, scales: &Scales<'_>, out: &mut Rect<'_>) {
+            impl Unit for $name {
+                const ROWS: &'static [usize] = &[6, 4, 2, 1];
+
+                fn finish_narrow(&self, tile: &Tile<'_>, scales: &Scales<'_>, out: &mut Rect<'_>) {
                     let rows = tile.rows;
                     assert!(Self::ROWS.contains(&rows) && tile.fits(), "tile outside its words");
                     assert!(out.rows() == rows && out.columns() == tile.columns, "output unlike the tile");
@@ -268,7 +276,7 @@ macro_rules! avx2 {
                     }
                 }
 
-                fn accumulate(self, tile: &Tile<'_>, weight: f64, first: bool, sums: &mut [f64]) {
+                fn accumulate(&self, tile: &Tile<'_>, weight: f64, first: bool, sums: &mut [f64]) {
                     let rows = tile.rows;
                     assert!(Self::ROWS.contains(&rows) && tile.fits(), "tile outside its words");
                     assert!(sums.len() >= rows * PANEL, "too few sums");
@@ -283,7 +291,7 @@ macro_rules! avx2 {
                     }
                 }
 
-                fn finish_wide(self, sums: &[f64], scales: &Scales<'_>, out: &mut Rect<'_>) {
+                fn finish_wide(&self, sums: &[f64], scales: &Scales<'_>, out: &mut Rect<'_>) {
                     // SAFETY: `self` exists, so the instructions do.
                     unsafe { finish_wide(sums, scales, out) }
                 }

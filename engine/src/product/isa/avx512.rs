@@ -10,10 +10,46 @@ use super::super::output::Rect;
 use super::super::pack::{Lanes, LeftLayout, PANEL, Square, left_block, right_panel};
 use super::super::view::Source;
 use super::super::width::Width;
-use super::{Kernel, Scales, Tile, body};
+use super::{Kernel, Scales, Tile, Unit, body};
 
 /// Columns in one register.
 const LANES: usize = 16;
+
+/// Rounds the sums of row `r` of a tile and the `live` columns from `v * 16` to f32 and writes them to `to`.
+///
+/// # Safety
+/// A scale for row `r`; `v` is 0 or 1; `to` has room for `live <= 16` numbers.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[inline]
+pub(super) unsafe fn write(
+    sums: __m512i,
+    r: usize,
+    (v, live): (usize, usize),
+    scales: &Scales<'_>,
+    to: *mut f32,
+) {
+    let mask = (0xffff_u32 >> (LANES - live)) as __mmask16;
+    // SAFETY: 32 column scales.
+    let columns = unsafe { _mm512_loadu_ps(scales.columns.as_ptr().add(v * LANES)) };
+    let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scales.rows[r]));
+    let mut result = _mm512_mul_ps(scaled, columns);
+    if let Some(bias) = scales.bias {
+        // SAFETY: 32 biases.
+        let bias = unsafe { _mm512_loadu_ps(bias.as_ptr().add(v * LANES)) };
+        result = flush(_mm512_add_ps(result, bias));
+    }
+    // SAFETY: promised by the caller.
+    unsafe { _mm512_mask_storeu_ps(to, mask, result) };
+}
+
+/// A subnormal becomes a zero of the same sign.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[inline]
+fn flush(x: __m512) -> __m512 {
+    let sign = _mm512_and_ps(x, _mm512_set1_ps(-0.0));
+    let small = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_abs_ps(x), _mm512_set1_ps(f32::MIN_POSITIVE));
+    _mm512_mask_mov_ps(x, small, sign)
+}
 
 macro_rules! avx512 {
     ($(#[$doc:meta])* $name:ident, $module:ident, [$($feature:tt),+], $features:literal,
@@ -76,19 +112,9 @@ macro_rules! avx512 {
                 let (start, stride) = out.raw();
                 for v in 0..V {
                     let live = (tile.columns - v * LANES).min(LANES);
-                    let mask = (0xffff_u32 >> (LANES - live)) as __mmask16;
-                    // SAFETY: 32 column scales.
-                    let columns = unsafe { _mm512_loadu_ps(scales.columns.as_ptr().add(v * LANES)) };
                     for r in 0..R {
-                        let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][v]), _mm512_set1_ps(scales.rows[r]));
-                        let mut result = _mm512_mul_ps(scaled, columns);
-                        if let Some(bias) = scales.bias {
-                            // SAFETY: 32 biases.
-                            let bias = unsafe { _mm512_loadu_ps(bias.as_ptr().add(v * LANES)) };
-                            result = flush(_mm512_add_ps(result, bias));
-                        }
-                        // SAFETY: row r and the masked columns lie inside the rectangle.
-                        unsafe { _mm512_mask_storeu_ps(start.add(r * stride + v * LANES), mask, result) };
+                        // SAFETY: row r and `live` columns lie inside the rectangle.
+                        unsafe { write(sums[r][v], r, (v, live), scales, start.add(r * stride + v * LANES)) };
                     }
                 }
             }
@@ -125,13 +151,6 @@ macro_rules! avx512 {
                         }
                     }
                 }
-            }
-
-            #[target_feature(enable = $features)]
-            fn flush(x: __m512) -> __m512 {
-                let sign = _mm512_and_ps(x, _mm512_set1_ps(-0.0));
-                let small = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_abs_ps(x), _mm512_set1_ps(f32::MIN_POSITIVE));
-                _mm512_mask_mov_ps(x, small, sign)
             }
 
             /// Works on bits: a magnitude is what remains without the sign.
@@ -230,7 +249,11 @@ macro_rules! avx512 {
             }
 
             impl Kernel for $name {
-                const ROWS: &'static [usize] = &[12, 8, 4, 2, 1];
+                type Unit = Self;
+
+                fn unit(self) -> Self {
+                    self
+                }
 
                 fn pack_left(
                     self,
@@ -255,8 +278,12 @@ macro_rules! avx512 {
                     // SAFETY: `self` exists, so the instructions do.
                     unsafe { pack_right(self, source, width, pairs, to, scales) }
                 }
+            }
 
-                fn finish_narrow(self, tile: &Tile<'_>, scales: &Scales<'_>, out: &mut Rect<'_>) {
+            impl Unit for $name {
+                const ROWS: &'static [usize] = &[12, 8, 4, 2, 1];
+
+                fn finish_narrow(&self, tile: &Tile<'_>, scales: &Scales<'_>, out: &mut Rect<'_>) {
                     let rows = tile.rows;
                     assert!(Self::ROWS.contains(&rows) && tile.fits(), "tile outside its words");
                     assert!(out.rows() == rows && out.columns() == tile.columns, "output unlike the tile");
@@ -278,7 +305,7 @@ macro_rules! avx512 {
                     }
                 }
 
-                fn accumulate(self, tile: &Tile<'_>, weight: f64, first: bool, sums: &mut [f64]) {
+                fn accumulate(&self, tile: &Tile<'_>, weight: f64, first: bool, sums: &mut [f64]) {
                     let rows = tile.rows;
                     assert!(Self::ROWS.contains(&rows) && tile.fits(), "tile outside its words");
                     assert!(sums.len() >= rows * PANEL, "too few sums");
@@ -299,7 +326,7 @@ macro_rules! avx512 {
                     }
                 }
 
-                fn finish_wide(self, sums: &[f64], scales: &Scales<'_>, out: &mut Rect<'_>) {
+                fn finish_wide(&self, sums: &[f64], scales: &Scales<'_>, out: &mut Rect<'_>) {
                     // SAFETY: `self` exists, so the instructions do.
                     unsafe { finish_wide(sums, scales, out) }
                 }

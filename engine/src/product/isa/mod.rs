@@ -3,6 +3,8 @@
 //! Each set has one file with its kernels. A kernel is a value that exists only where its instructions do, which is what
 //! makes calling it safe.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -14,9 +16,9 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use super::output::Rect;
-use super::pack::{LeftLayout, PANEL};
+use super::pack::{BLOCK, LeftLayout, PANEL};
 use super::view::Source;
-use super::width::Width;
+use super::width::{Precision, Width};
 
 /// An instruction set this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,14 @@ pub(crate) enum Set {
     Avx512(avx512::Avx512),
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(avx512::Avx512Vnni),
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx(amx::Amx),
+}
+
+impl Default for Isa {
+    fn default() -> Self {
+        Self::best()
+    }
 }
 
 impl Isa {
@@ -47,6 +57,8 @@ impl Isa {
             sets.extend(avx512::Avx512::detect().map(Set::Avx512));
             sets.extend(avx512::Avx512Vnni::detect().map(Set::Avx512Vnni));
         }
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        sets.extend(amx::Amx::detect().map(Set::Amx));
         sets.into_iter().map(Self).collect()
     }
 
@@ -54,6 +66,16 @@ impl Isa {
     pub fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| Self::available().pop().unwrap_or(Self(Set::Portable(portable::Portable))))
+    }
+
+    /// The fastest one for rows of `k` elements.
+    pub fn best_for(k: usize) -> Self {
+        match Self::best() {
+            // half empty tiles are slower than vectors
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self(Set::Amx(kernel)) if k <= amx::FEW_STEPS => Self(Set::Avx512Vnni(kernel.vectors())),
+            best => best,
+        }
     }
 }
 
@@ -69,6 +91,8 @@ impl fmt::Display for Isa {
             Set::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni(_) => "avx512-vnni",
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Set::Amx(_) => "amx",
         })
     }
 }
@@ -86,6 +110,8 @@ macro_rules! with_kernel {
             $crate::product::isa::Set::Avx512($kernel) => $body,
             #[cfg(target_arch = "x86_64")]
             $crate::product::isa::Set::Avx512Vnni($kernel) => $body,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            $crate::product::isa::Set::Amx($kernel) => $body,
         }
     };
 }
@@ -94,14 +120,15 @@ pub(crate) use with_kernel;
 /// One value for each column of a panel.
 pub(crate) type Columns = [f32; PANEL];
 
-/// The integers of one tile: some rows of the left operand against one panel of the right one, over some pairs.
+/// The integers of one tile: some rows of the left operand against one panel of the right one, over some pairs. Where words
+/// lie is said for all sets but AMX, whose order [`super::bytes`] has.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile<'a> {
     /// Word of row `r` and pair `p`: `left[r * row_step + p * pair_step]`.
     pub(crate) left: &'a [u32],
     pub(crate) row_step: usize,
     pub(crate) pair_step: usize,
-    /// One of [`Kernel::ROWS`].
+    /// One of [`Unit::ROWS`].
     pub(crate) rows: usize,
     /// Word of column `c` and pair `p`: `right[p * PANEL + c]`.
     pub(crate) right: &'a [u32],
@@ -109,6 +136,8 @@ pub(crate) struct Tile<'a> {
     pub(crate) columns: usize,
     /// Few enough that no 32-bit sum overflows.
     pub(crate) pairs: usize,
+    /// Widths of the integers.
+    pub(crate) precision: Precision,
 }
 
 impl Tile<'_> {
@@ -134,10 +163,56 @@ pub(crate) struct Scales<'a> {
     pub(crate) bias: Option<&'a Columns>,
 }
 
-/// What an instruction set provides.
+/// How far sums may run before they must leave 32-bit lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Runs {
+    /// In how many parts the right operand is kept: 1, or 2 for a high and a low one.
+    pub(crate) parts: usize,
+    /// Pairs whose sum no 32-bit lane can overflow.
+    pub(crate) narrow: usize,
+    /// Most pairs of one visit to the f64 sums.
+    pub(crate) wide: usize,
+}
+
+/// The largest sum of widths that is multiplied in one pass. Above it the right operand is cut in two parts: two passes
+/// cost less than emptying the 32-bit lanes every few pairs.
+const UNCUT_BITS: u32 = 28;
+
+/// Longest run of pairs between two visits to the accumulator, so that a panel's share stays in the second-level cache.
+const MOST_PAIRS: usize = 4096;
+
+/// What an instruction set provides: packing, and a multiplier for the thread that asks for it.
 pub(crate) trait Kernel: Copy + Send + Sync {
-    /// Numbers of rows a tile may have, descending, ending in 1.
-    const ROWS: &'static [usize];
+    /// What multiplies.
+    type Unit: Unit;
+
+    /// The multiplier, made ready on this thread.
+    fn unit(self) -> Self::Unit;
+
+    /// How operands of a precision are kept and summed. One product is below `2^(a + b - 2)`, or at most `2^(a - 1) * 2^7` with
+    /// a part of the right operand, minus at least one for each because `|qa| < 2^(a - 1)`; sums below `2^31` are safe.
+    fn runs(precision: Precision) -> Runs {
+        let cut = precision.total_bits() > UNCUT_BITS;
+        let spare = if cut { 24 - precision.a.bits() } else { 32 - precision.total_bits() };
+        let pairs = (1 << spare).min(MOST_PAIRS);
+        Runs { parts: if cut { 2 } else { 1 }, narrow: pairs, wide: pairs }
+    }
+
+    /// Pairs a row of `k` elements is kept as, at least 1.
+    fn pairs(k: usize) -> usize {
+        k.div_ceil(2).max(1)
+    }
+
+    /// Where the left operand's words go; `row_major` if its elements lie together along the contraction axis.
+    fn left_layout(rows: usize, k: usize, row_major: bool) -> LeftLayout {
+        let (block, pairs) = (rows.clamp(1, BLOCK), Self::pairs(k));
+        if row_major {
+            let row_step = spread(pairs);
+            LeftLayout { block, pairs, row_step, pair_step: 1, words: block * row_step }
+        } else {
+            LeftLayout { block, pairs, row_step: 1, pair_step: block, words: block * pairs }
+        }
+    }
 
     /// Packs one block of rows of the left operand, see [`super::pack::left_block`].
     fn pack_left(
@@ -151,15 +226,26 @@ pub(crate) trait Kernel: Copy + Send + Sync {
 
     /// Packs one panel of the right operand, see [`super::pack::right_panel`].
     fn pack_right(self, source: Source<'_>, width: Width, pairs: usize, to: &mut [u32], scales: &mut [f32]);
+}
+
+/// Words from one row to the next: rows exactly half a page of cache sets apart would evict each other.
+fn spread(pairs: usize) -> usize {
+    if pairs >= 256 && pairs.is_multiple_of(256) { pairs + 16 } else { pairs }
+}
+
+/// Multiplies tiles.
+pub(crate) trait Unit {
+    /// Numbers of rows a tile may have, descending, ending in 1.
+    const ROWS: &'static [usize];
 
     /// The whole product of a tile whose results are zero or normal and whose `sum * row` is finite: one rounding of the
     /// 32-bit sum to f32, then exact scaling. `out` has the rows and columns of the tile.
-    fn finish_narrow(self, tile: &Tile<'_>, scales: &Scales<'_>, out: &mut Rect<'_>);
+    fn finish_narrow(&self, tile: &Tile<'_>, scales: &Scales<'_>, out: &mut Rect<'_>);
 
     /// Adds `weight` times the sums of a tile to `sums` (rows of [`PANEL`]), or sets them if `first`. Exact while the
     /// magnitudes stay below `2^53`.
-    fn accumulate(self, tile: &Tile<'_>, weight: f64, first: bool, sums: &mut [f64]);
+    fn accumulate(&self, tile: &Tile<'_>, weight: f64, first: bool, sums: &mut [f64]);
 
     /// Rounds exact sums (rows of [`PANEL`]) into `out`; for every scale.
-    fn finish_wide(self, sums: &[f64], scales: &Scales<'_>, out: &mut Rect<'_>);
+    fn finish_wide(&self, sums: &[f64], scales: &Scales<'_>, out: &mut Rect<'_>);
 }

@@ -5,7 +5,7 @@ use super::super::pack::{Lanes, LeftLayout, PANEL, Square, left_block, right_pan
 use super::super::round::magnitude;
 use super::super::view::Source;
 use super::super::width::Width;
-use super::{Kernel, Scales, Tile, body};
+use super::{Kernel, Scales, Tile, Unit, body};
 
 /// Exists everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ fn sums<const ROWS: usize>(tile: &Tile<'_>, first: usize) -> [[i32; GROUP]; ROWS
             let a = left[r * tile.row_step + p * tile.pair_step].map(i32::from);
             for c in 0..GROUP {
                 let b = right[c].map(i32::from);
-                // no overflow: `lane_pairs` bounds the sum
+                // no overflow: `Runs` bounds the sum
                 sums[r][c] += a[0] * b[0] + a[1] * b[1];
             }
         }
@@ -68,7 +68,11 @@ impl Lanes for Portable {
 }
 
 impl Kernel for Portable {
-    const ROWS: &'static [usize] = &[4, 1];
+    type Unit = Self;
+
+    fn unit(self) -> Self {
+        self
+    }
 
     fn pack_left(
         self,
@@ -84,8 +88,12 @@ impl Kernel for Portable {
     fn pack_right(self, source: Source<'_>, width: Width, pairs: usize, to: &mut [u32], scales: &mut [f32]) {
         right_panel(self, source, width, pairs, to, scales);
     }
+}
 
-    fn finish_narrow(self, tile: &Tile<'_>, scales: &Scales<'_>, out: &mut Rect<'_>) {
+impl Unit for Portable {
+    const ROWS: &'static [usize] = &[4, 1];
+
+    fn finish_narrow(&self, tile: &Tile<'_>, scales: &Scales<'_>, out: &mut Rect<'_>) {
         let mut rows = [[0f32; PANEL]; 4];
         each_group(tile, |r, first, sums| {
             for (c, &sum) in sums.iter().enumerate() {
@@ -97,7 +105,7 @@ impl Kernel for Portable {
         }
     }
 
-    fn accumulate(self, tile: &Tile<'_>, weight: f64, first: bool, sums: &mut [f64]) {
+    fn accumulate(&self, tile: &Tile<'_>, weight: f64, first: bool, sums: &mut [f64]) {
         each_group(tile, |r, column, group| {
             for (to, &sum) in sums[r * PANEL + column..].iter_mut().zip(group) {
                 let value = f64::from(sum) * weight;
@@ -106,7 +114,7 @@ impl Kernel for Portable {
         });
     }
 
-    fn finish_wide(self, sums: &[f64], scales: &Scales<'_>, out: &mut Rect<'_>) {
+    fn finish_wide(&self, sums: &[f64], scales: &Scales<'_>, out: &mut Rect<'_>) {
         body::finish_wide(sums, scales, out);
     }
 }
