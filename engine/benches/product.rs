@@ -1,7 +1,8 @@
 //! Speed of the exact matrix product: multiply-adds per second with and without quantising, for the shapes of training.
 //!
 //! `cargo bench -p watershed-engine --bench product`. Each figure is the best of several repetitions, on one thread and on
-//! two. The last column is the time to quantise the left operand from both layouts, in ns per element.
+//! two, for the instruction set that training uses for the shape and the next slower one, and how they compare. The last columns
+//! are the times to quantise the left operand from both layouts and the right one, in ns per element.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -44,25 +45,34 @@ fn shape(items: usize, m: usize, n: usize, k: usize) -> Result<(), ProductError>
     let right = View::new(&b, n, k, k, 1, Batch::of(items, n * k))?;
     let work = (items * m * n * k) as f64 / 1e9;
     for precision in [Precision::P8X8, Precision::P12X12, Precision::P8X16, Precision::P16X16] {
-        let (mut qa, mut qb) =
-            (LeftOperand::quantise(&left, precision)?, RightOperand::quantise(&right, precision)?);
-        let options = Options::default();
-        let multiply = best(|| product(&qa, &qb, &mut out, &options))?;
-        let whole = best(|| {
-            qa.refill(&left, precision)?;
-            qb.refill(&right, precision)?;
-            product(&qa, &qb, &mut out, &options)
-        })?;
+        print!("{items:3} x {m:5} x {n:5} x {k:5}  {:>5} ", precision.to_string());
+        let sets = Isa::available();
+        let at = sets.iter().position(|&set| set == Isa::best_for(k)).unwrap_or_default();
+        let mut seconds = Vec::new();
+        for &isa in &sets[at.saturating_sub(1)..=at] {
+            let (mut qa, mut qb) = (LeftOperand::default(), RightOperand::default());
+            let quantise = |qa: &mut LeftOperand, qb: &mut RightOperand| {
+                qa.refill_with(&left, precision, isa)?;
+                qb.refill_with(&right, precision, isa)
+            };
+            quantise(&mut qa, &mut qb)?;
+            let multiply = best(|| product(&qa, &qb, &mut out, &Options::default()))?;
+            let whole = best(|| {
+                quantise(&mut qa, &mut qb)?;
+                product(&qa, &qb, &mut out, &Options::default())
+            })?;
+            print!("{isa:>11} {:6.1} {:6.1}  ", work / multiply, work / whole);
+            seconds.push((multiply, whole));
+        }
+        if let [(slow, slow_whole), (fast, fast_whole)] = seconds[..] {
+            print!("{:4.2} {:4.2} times  ", slow / fast, slow_whole / fast_whole);
+        }
+        let (mut qa, mut qb) = (LeftOperand::default(), RightOperand::default());
         let elements = (items * m * k) as f64 / 1e9;
         let row_major = best(|| qa.refill(&left, precision))? / elements;
         let transposed = best(|| qa.refill(&left_transposed, precision))? / elements;
         let right_time = best(|| qb.refill(&right, precision))? / (items * n * k) as f64 * 1e9;
-        println!(
-            "{items:3} x {m:5} x {n:5} x {k:5}  {:>5}  {:6.1}  {:6.1}   {row_major:5.3} {transposed:5.3} {right_time:5.3}",
-            precision.to_string(),
-            work / multiply,
-            work / whole,
-        );
+        println!("{row_major:5.3} {transposed:5.3} {right_time:5.3}");
     }
     black_box(&data);
     Ok(())
@@ -72,7 +82,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for threads in [1, 2] {
         println!("{threads} thread(s), {}", Isa::best());
         println!(
-            "batch x  m   x   n   x   k     bits  GMAC/s with quantising  ns per element: left rows, left columns, right"
+            "batch x  m   x   n   x   k  bits; set, 10^9 multiply-adds per second without and with quantising, twice; how the sets \
+             compare; ns per element: left rows, left columns, right"
         );
         rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| {
             for (items, m, n, k) in [

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use burn::tensor::{Device, DeviceType};
 use thiserror::Error;
 
+use crate::product::Isa;
+
 /// What a person asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
@@ -90,7 +92,7 @@ impl OpenDevice {
 
 /// The CPU.
 pub fn cpu() -> OpenDevice {
-    let name = format!("CPU, {} threads", rayon::current_num_threads());
+    let name = format!("CPU, {} threads, {}", rayon::current_num_threads(), Isa::best());
     OpenDevice { device: Device::flex(), name, is_card: false, is_wgpu: false }
 }
 

@@ -33,6 +33,15 @@ pub(crate) fn left_layout(rows: usize, k: usize) -> LeftLayout {
     LeftLayout { block, pairs, row_step: pairs, pair_step: GROUP, words: block * pairs }
 }
 
+/// Where the planes of an operand lie.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Words from one 64 steps to the next.
+    chunk: usize,
+    /// Words from one 16 rows to the next.
+    group: usize,
+}
+
 /// Packs up to `layout.block` rows of the left operand.
 #[inline(always)]
 pub(crate) fn left_block(
@@ -43,10 +52,8 @@ pub(crate) fn left_block(
     to: &mut [u32],
     scales: &mut [f32],
 ) {
-    for first in (0..source.rows.min(layout.block)).step_by(GROUP) {
-        let to = &mut to[first * layout.row_step..][..GROUP * layout.row_step];
-        group::<true>(by, source, (first, 2 * PLANE), width, to, &mut scales[first..][..GROUP]);
-    }
+    let place = Place { chunk: 2 * PLANE, group: GROUP * layout.row_step };
+    block::<true>(by, source, source.rows.min(layout.block), width, place, to, scales);
 }
 
 /// Packs up to [`PANEL`] rows of the right operand.
@@ -59,112 +66,157 @@ pub(crate) fn right_panel(
     scales: &mut [f32],
 ) {
     scales.fill(1.0);
-    for first in (0..source.rows.min(PANEL)).step_by(GROUP) {
-        let to = &mut to[first / GROUP * 2 * PLANE..];
-        group::<false>(by, source, (first, 4 * PLANE), width, to, &mut scales[first..][..GROUP]);
-    }
+    let place = Place { chunk: 4 * PLANE, group: 2 * PLANE };
+    block::<false>(by, source, source.rows.min(PANEL), width, place, to, scales);
 }
 
-/// The rows from `first`, at most [`GROUP`], into planes `step` words apart for each 64 steps.
+/// The first `count` rows, at most [`BLOCK`].
 #[inline(always)]
-fn group<const LEFT: bool>(
+fn block<const LEFT: bool>(
     by: impl Lanes,
     source: Source<'_>,
-    (first, step): (usize, usize),
+    count: usize,
     width: Width,
+    place: Place,
     to: &mut [u32],
     scales: &mut [f32],
 ) {
-    match (source.row_major(), source.rows - first) {
-        (true, _) => rows::<LEFT>(by, source, (first, step), width, to, scales),
-        (false, GROUP..) => columns::<LEFT, true>(by, source, (first, step), width, to, scales),
-        (false, _) => columns::<LEFT, false>(by, source, (first, step), width, to, scales),
+    if source.row_major() {
+        for first in (0..count).step_by(GROUP) {
+            let to = &mut to[first / GROUP * place.group..];
+            rows::<LEFT>(by, source, (first, count.min(first + GROUP)), width, place.chunk, to, scales);
+        }
+    } else {
+        columns::<LEFT>(by, source, count, width, place, to, scales);
     }
 }
 
-/// A group of rows stored along the contraction axis.
+/// The rows `first..end` of one group, stored along the contraction axis.
 #[inline(always)]
 fn rows<const LEFT: bool>(
     by: impl Lanes,
     source: Source<'_>,
-    (first, step): (usize, usize),
+    (first, end): (usize, usize),
     width: Width,
+    step: usize,
     to: &mut [u32],
     scales: &mut [f32],
 ) {
-    let rows = (source.rows - first).min(GROUP);
-    let (multipliers, all) = group_scaling(by, source, (first, first + rows), width);
-    scales[..rows].copy_from_slice(&all[..rows]);
+    let (multipliers, group_scales) = group_scaling(by, source, (first, end), width);
+    scales[first..end].copy_from_slice(&group_scales[..end - first]);
     let (rounder, planes) = (Rounder::new(width), planes(width));
     // rows beyond the matrix stay zero
     let mut cut: [Square; 2] = [[[0; 16]; 16]; 2];
-    for (chunk, to) in to.chunks_mut(step).enumerate() {
-        for r in 0..rows {
-            let x = source.row(first + r).get(chunk * STEPS..).unwrap_or_default();
-            let [high, low] = &mut cut;
-            let (high, low) = (bytemuck::cast_mut(&mut high[r]), bytemuck::cast_mut(&mut low[r]));
+    for chunk in 0..pairs(source.k) * 2 / STEPS {
+        for r in first..end {
+            let x = source.row(r).get(chunk * STEPS..).unwrap_or_default();
+            let [high, low] = cut.each_mut().map(|plane| bytemuck::cast_mut(&mut plane[r - first]));
             match x.first_chunk::<STEPS>() {
-                Some(x) => cut_row(rounder, planes, x, multipliers[r], high, low),
+                Some(x) => cut_row(rounder, planes, x, multipliers[r - first], high, low),
                 None => {
                     let mut padded = [0f32; STEPS];
                     padded[..x.len()].copy_from_slice(x);
-                    cut_row(rounder, planes, &padded, multipliers[r], high, low);
+                    cut_row(rounder, planes, &padded, multipliers[r - first], high, low);
                 }
             }
         }
-        put(by, &cut, LEFT, planes, to);
+        put(by, &cut, LEFT, planes, &mut to[chunk * step..]);
     }
 }
 
-/// A group of rows stored across the contraction axis; `ALL` promises 16 of them.
+/// Rows stored across the contraction axis.
 #[inline(always)]
-fn columns<const LEFT: bool, const ALL: bool>(
+fn columns<const LEFT: bool>(
     by: impl Lanes,
     source: Source<'_>,
-    (first, step): (usize, usize),
+    count: usize,
     width: Width,
+    place: Place,
     to: &mut [u32],
     scales: &mut [f32],
 ) {
-    let rows = if ALL { GROUP } else { source.rows - first };
-    let mut largest = [0u32; GROUP];
+    let mut multipliers = [0f32; BLOCK];
+    let mut first = 0;
+    while first < count {
+        let (multipliers, scales) = (&mut multipliers[first..], &mut scales[first..]);
+        // fixed widths keep the running maxima in registers
+        first += match count - first {
+            48.. => scale_columns::<48>(source, first, width, multipliers, scales),
+            32.. => scale_columns::<32>(source, first, width, multipliers, scales),
+            16.. => scale_columns::<16>(source, first, width, multipliers, scales),
+            4.. => scale_columns::<4>(source, first, width, multipliers, scales),
+            _ => scale_columns::<1>(source, first, width, multipliers, scales),
+        };
+    }
+    let (rounder, planes) = (Rounder::new(width), planes(width));
+    for chunk in 0..pairs(source.k) * 2 / STEPS {
+        for (group, multipliers) in
+            multipliers[..count.next_multiple_of(GROUP)].as_chunks().0.iter().enumerate()
+        {
+            let (first, from) = (group * GROUP, chunk * STEPS);
+            let cut = match count - first {
+                GROUP.. => cut_columns::<true>(rounder, planes, source, (first, GROUP), from, multipliers),
+                rows => cut_columns::<false>(rounder, planes, source, (first, rows), from, multipliers),
+            };
+            put(by, &cut, !LEFT, planes, &mut to[group * place.group + chunk * place.chunk..]);
+        }
+    }
+}
+
+/// Multipliers and scales of `W` rows from `first`. Returns `W`.
+#[inline(always)]
+fn scale_columns<const W: usize>(
+    source: Source<'_>,
+    first: usize,
+    width: Width,
+    multipliers: &mut [f32],
+    scales: &mut [f32],
+) -> usize {
+    let mut largest = [0u32; W];
     for k in 0..source.k {
-        let x = across::<ALL>(source, k, first, rows);
-        for i in 0..GROUP {
+        let x = source.across(k, first, W);
+        for i in 0..W {
             largest[i] = largest[i].max(magnitude(x[i]));
         }
     }
-    let (mut multipliers, mut all) = ([0f32; GROUP], [0f32; GROUP]);
-    for i in 0..GROUP {
+    for i in 0..W {
         let s = scaling(largest[i], width);
-        (multipliers[i], all[i]) = (s.multiplier, s.scale);
+        (multipliers[i], scales[i]) = (s.multiplier, s.scale);
     }
-    scales[..rows].copy_from_slice(&all[..rows]);
-    let (rounder, planes) = (Rounder::new(width), planes(width));
+    W
+}
+
+/// 64 steps from `from` of the `rows` rows from `first`: the planes of a right operand. `ALL` promises 16 rows.
+#[inline(always)]
+fn cut_columns<const ALL: bool>(
+    rounder: Rounder,
+    planes: usize,
+    source: Source<'_>,
+    (first, rows): (usize, usize),
+    from: usize,
+    multipliers: &[f32; GROUP],
+) -> [Square; 2] {
     let mut cut: [Square; 2] = [[[0; 16]; 16]; 2];
-    for (chunk, to) in to.chunks_mut(step).enumerate() {
-        for quad in 0..16 {
-            let k = chunk * STEPS + 4 * quad;
-            // the bytes of a row lie together in one word
-            let (mut high, mut low) = ([0u32; GROUP], [0u32; GROUP]);
-            for step in 0..4 {
-                let x = across::<ALL>(source, k + step, first, rows);
-                for i in 0..GROUP {
-                    let q = rounder.round::<{ part::WHOLE }>(x[i], multipliers[i]);
-                    high[i] |= (q >> 8 & 255) << (8 * step);
-                    low[i] |= (q & 255) << (8 * step);
-                }
+    for quad in 0..16 {
+        // the bytes of a row lie together in one word
+        let (mut high, mut low) = ([0u32; GROUP], [0u32; GROUP]);
+        for step in 0..4 {
+            let x = across::<ALL>(source, from + 4 * quad + step, first, rows);
+            for i in 0..GROUP {
+                let q = rounder.round::<{ part::WHOLE }>(x[i], multipliers[i]);
+                high[i] |= (q >> 8 & 255) << (8 * step);
+                low[i] |= (q & 255) << (8 * step);
             }
-            (cut[0][quad], cut[1][quad]) = (if planes == 1 { low } else { high }, low);
         }
-        put(by, &cut, !LEFT, planes, to);
+        (cut[0][quad], cut[1][quad]) = (if planes == 1 { low } else { high }, low);
     }
+    cut
 }
 
 /// Writes the planes as they are, or transposed.
 #[inline(always)]
 fn put(by: impl Lanes, cut: &[Square; 2], as_is: bool, planes: usize, to: &mut [u32]) {
-    for (cut, to) in cut.iter().zip(to.chunks_exact_mut(PLANE)).take(planes) {
+    for (cut, to) in cut.iter().zip(to.as_chunks_mut::<PLANE>().0).take(planes) {
         if as_is {
             to.copy_from_slice(cut.as_flattened());
         } else {

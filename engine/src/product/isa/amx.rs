@@ -27,9 +27,6 @@ const SIDE: usize = 16;
 /// sums of products of bytes far below `2^31`: they are at most `2 * 2^16` a pair.
 const RUN: usize = 512;
 
-/// Steps up to which a product is faster without tiles.
-pub(super) const FEW_STEPS: usize = 32;
-
 /// AMX with 8-bit integers, next to AVX-512 with VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Amx(Avx512Vnni);
@@ -125,7 +122,8 @@ impl Sums {
 /// The loop over the planes of `chunks` times 64 steps: `$left` and `$right` load and multiply, `$count` tiles are sums.
 macro_rules! sum_planes {
     ($left:ident, $right:ident, $chunks:ident, $sums:ident, [$($zero:literal),+], [$($step:literal),+], [$($store:literal),+]) => {
-        // SAFETY: promised by the caller of the function this is in.
+        // SAFETY: promised by the caller of the function this is in. The tiles are nobody else's: the compiler does not use
+        // them.
         unsafe {
             asm!(
                 $($zero,)+

@@ -20,6 +20,9 @@ use super::pack::{BLOCK, LeftLayout, PANEL};
 use super::view::Source;
 use super::width::{Precision, Width};
 
+/// Elements of a row up to which a product is faster without tiles.
+const FEW_STEPS: usize = 32;
+
 /// An instruction set this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(pub(crate) Set);
@@ -70,11 +73,15 @@ impl Isa {
 
     /// The fastest one for rows of `k` elements.
     pub fn best_for(k: usize) -> Self {
-        match Self::best() {
-            // half empty tiles are slower than vectors
+        if k <= FEW_STEPS { Self::best().without_tiles() } else { Self::best() }
+    }
+
+    /// What a set falls back to for short rows, which would leave most of a tile empty.
+    fn without_tiles(self) -> Self {
+        match self.0 {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Self(Set::Amx(kernel)) if k <= amx::FEW_STEPS => Self(Set::Avx512Vnni(kernel.vectors())),
-            best => best,
+            Set::Amx(kernel) => Self(Set::Avx512Vnni(kernel.vectors())),
+            set => Self(set),
         }
     }
 }
