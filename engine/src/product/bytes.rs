@@ -196,8 +196,8 @@ fn cut_columns<const ALL: bool>(
     from: usize,
     multipliers: &[f32; GROUP],
 ) -> [Square; 2] {
-    let mut cut: [Square; 2] = [[[0; 16]; 16]; 2];
-    for quad in 0..16 {
+    let (mut highs, mut lows): (Square, Square) = ([[0; 16]; 16], [[0; 16]; 16]);
+    for (quad, (to_high, to_low)) in highs.iter_mut().zip(&mut lows).enumerate() {
         // the bytes of a row lie together in one word
         let (mut high, mut low) = ([0u32; GROUP], [0u32; GROUP]);
         for step in 0..4 {
@@ -208,9 +208,9 @@ fn cut_columns<const ALL: bool>(
                 low[i] |= (q & 255) << (8 * step);
             }
         }
-        (cut[0][quad], cut[1][quad]) = (if planes == 1 { low } else { high }, low);
+        (*to_high, *to_low) = (if planes == 1 { low } else { high }, low);
     }
-    cut
+    [highs, lows]
 }
 
 /// Writes the planes as they are, or transposed.

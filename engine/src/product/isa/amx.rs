@@ -328,13 +328,13 @@ unsafe fn accumulate<const LEFT: usize, const RIGHT: usize>(
                 let to = unsafe { to.as_mut_ptr().add(r * PANEL + half * SIDE + quarter * 8) };
                 // SAFETY: as above.
                 let mut value = if first { _mm512_setzero_pd() } else { unsafe { _mm512_loadu_pd(to) } };
-                for i in 0..LEFT * RIGHT {
+                for (i, &weight) in weights.iter().enumerate().take(LEFT * RIGHT) {
                     // SAFETY: each tile has 16 rows of 16 sums.
                     let sum = unsafe {
                         _mm256_load_si256(sums.0[i].as_ptr().cast::<i32>().add(r * SIDE + quarter * 8).cast())
                     };
                     // exact: all sums and products are integers below 2^53
-                    value = _mm512_fmadd_pd(_mm512_cvtepi32_pd(sum), weights[i], value);
+                    value = _mm512_fmadd_pd(_mm512_cvtepi32_pd(sum), weight, value);
                 }
                 // SAFETY: as above.
                 unsafe { _mm512_storeu_pd(to, value) };
