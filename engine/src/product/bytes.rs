@@ -5,8 +5,8 @@
 //! after the other; of the right operand, four steps of 16 rows (columns of the result) lie together. The planes of the same
 //! steps are neighbours, high before low; there is room for two even if one is in use. Steps beyond the axis are zero.
 
-use super::pack::{BLOCK, GROUP, Lanes, LeftLayout, PANEL, Square, group_scaling};
-use super::round::{Rounder, magnitude, part, scaling};
+use super::pack::{BLOCK, GROUP, Lanes, LeftLayout, PANEL, Square, column_scaling, group_scaling};
+use super::round::{Rounder, part};
 use super::view::Source;
 use super::width::Width;
 
@@ -172,17 +172,9 @@ fn scale_columns<const W: usize>(
     multipliers: &mut [f32],
     scales: &mut [f32],
 ) -> usize {
-    let mut largest = [0u32; W];
-    for k in 0..source.k {
-        let x = source.across(k, first, W);
-        for i in 0..W {
-            largest[i] = largest[i].max(magnitude(x[i]));
-        }
-    }
-    for i in 0..W {
-        let s = scaling(largest[i], width);
-        (multipliers[i], scales[i]) = (s.multiplier, s.scale);
-    }
+    let (some, some_scales) = column_scaling::<W>(source, first, width);
+    multipliers[..W].copy_from_slice(&some);
+    scales[..W].copy_from_slice(&some_scales);
     W
 }
 

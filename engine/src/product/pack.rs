@@ -3,7 +3,7 @@
 //! A *word* is a pair of 16-bit integers: the even step of the contraction axis in the low half, the odd one in the high
 //! half. The bodies here are plain Rust, inlined into each instruction set's own functions and vectorised there.
 
-use super::round::{Rounder, Scaling, magnitude, part, scaling};
+use super::round::{Rounder, magnitude, part, scaling};
 use super::view::Source;
 use super::width::Width;
 
@@ -253,6 +253,28 @@ fn right_rows<const PART: u8>(
     }
 }
 
+/// Multipliers and scales of `W` rows from `first`, stored across the contraction axis.
+#[inline(always)]
+pub(crate) fn column_scaling<const W: usize>(
+    source: Source<'_>,
+    first: usize,
+    width: Width,
+) -> ([f32; W], [f32; W]) {
+    let mut largest = [0u32; W];
+    for k in 0..source.k {
+        let x = source.across(k, first, W);
+        for i in 0..W {
+            largest[i] = largest[i].max(magnitude(x[i]));
+        }
+    }
+    let (mut multipliers, mut scales) = ([0f32; W], [0f32; W]);
+    for i in 0..W {
+        let s = scaling(largest[i], width);
+        (multipliers[i], scales[i]) = (s.multiplier, s.scale);
+    }
+    (multipliers, scales)
+}
+
 /// `W` rows stored across the contraction axis, into `W` columns of words, `step` apart. Returns `W`.
 #[inline(always)]
 fn columns<const W: usize, const PART: u8>(
@@ -263,18 +285,8 @@ fn columns<const W: usize, const PART: u8>(
     step: usize,
     scales: &mut [f32],
 ) -> usize {
-    let mut largest = [0u32; W];
-    for k in 0..source.k {
-        let x = source.across(k, first, W);
-        for i in 0..W {
-            largest[i] = largest[i].max(magnitude(x[i]));
-        }
-    }
-    let mut multipliers = [0f32; W];
-    for i in 0..W {
-        let Scaling { multiplier, scale } = scaling(largest[i], width);
-        (multipliers[i], scales[i]) = (multiplier, scale);
-    }
+    let (multipliers, column_scales) = column_scaling::<W>(source, first, width);
+    scales[..W].copy_from_slice(&column_scales);
     let rounder = Rounder::new(width);
     for pair in 0..source.k / 2 {
         let (even, odd) = (source.across(2 * pair, first, W), source.across(2 * pair + 1, first, W));
