@@ -44,10 +44,10 @@ fn shape(items: usize, m: usize, n: usize, k: usize) -> Result<(), ProductError>
     let left_transposed = View::new(&a, m, k, 1, m, Batch::of(items, m * k))?;
     let right = View::new(&b, n, k, k, 1, Batch::of(items, n * k))?;
     let work = (items * m * n * k) as f64 / 1e9;
+    let sets = Isa::available();
+    let at = sets.iter().position(|&set| set == Isa::best_for(k)).unwrap_or_default();
     for precision in [Precision::P8X8, Precision::P12X12, Precision::P8X16, Precision::P16X16] {
         print!("{items:3} x {m:5} x {n:5} x {k:5}  {:>5} ", precision.to_string());
-        let sets = Isa::available();
-        let at = sets.iter().position(|&set| set == Isa::best_for(k)).unwrap_or_default();
         let mut seconds = Vec::new();
         for &isa in &sets[at.saturating_sub(1)..=at] {
             let (mut qa, mut qb) = (LeftOperand::default(), RightOperand::default());

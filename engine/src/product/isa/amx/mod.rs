@@ -127,12 +127,12 @@ unsafe fn accumulate<const LEFT: usize, const RIGHT: usize>(
     to: &mut [f64],
 ) {
     let mut sums = Sums::EMPTY;
-    let weights = [65536.0, 256.0, 256.0, 1.0].map(|of_byte| _mm512_set1_pd(weight * of_byte));
-    let weights = match (LEFT, RIGHT) {
-        (1, 1) => [weights[3]; 4],
-        (1, _) | (_, 1) => [weights[1], weights[3], weights[3], weights[3]],
-        _ => weights,
+    let of_bytes = match (LEFT, RIGHT) {
+        (1, 1) => [1.0, 0.0, 0.0, 0.0],
+        (1, _) | (_, 1) => [256.0, 1.0, 0.0, 0.0],
+        _ => [65536.0, 256.0, 256.0, 1.0],
     };
+    let weights = of_bytes.map(|of_byte| _mm512_set1_pd(weight * of_byte));
     for half in 0..tile.columns.div_ceil(SIDE) {
         // SAFETY: promised by the caller.
         unsafe { half_sums::<LEFT, RIGHT>(tile, half, &mut sums) };

@@ -86,7 +86,8 @@ impl Sums {
     pub(super) const EMPTY: Self = Self([MaybeUninit::uninit(); 4]);
 }
 
-/// The loop over the planes of `chunks` times 64 steps: `$left` and `$right` load and multiply, `$count` tiles are sums.
+/// The loop over the planes of `$chunks` times 64 steps: `$zero` clears the tiles of sums, `$step` loads planes and adds their
+/// products, `$store` writes the sums.
 macro_rules! sum_planes {
     ($left:ident, $right:ident, $chunks:ident, $sums:ident, [$($zero:literal),+], [$($step:literal),+], [$($store:literal),+]) => {
         // SAFETY: promised by the caller of the function this is in. The tiles are nobody else's: the compiler does not use
