@@ -61,16 +61,16 @@ impl Failed {
 pub struct Programs(PathBuf);
 
 impl Programs {
-    /// In the folder of this program.
+    /// Beside this program; for a test, which Cargo builds elsewhere, where Cargo and nextest say that this package's own
+    /// programs are.
     ///
     /// # Errors
     /// If it cannot be found.
     pub fn here() -> Result<Self, Failed> {
-        let exe = std::env::current_exe().map_err(Failed::io("this program"))?;
-        let folder = exe.parent().map(Path::to_owned).unwrap_or_default();
-        // Tests lie one folder deeper.
-        let built = folder.parent().filter(|_| folder.ends_with("deps")).map(Path::to_owned);
-        Ok(Self(built.unwrap_or(folder)))
+        let said = ["CARGO_BIN_EXE_watershed-demo", "NEXTEST_BIN_EXE_watershed-demo"];
+        let said = said.into_iter().find_map(std::env::var_os).map(PathBuf::from);
+        let exe = said.map_or_else(std::env::current_exe, Ok).map_err(Failed::io("this program"))?;
+        Ok(Self(exe.parent().map(Path::to_owned).unwrap_or_default()))
     }
 
     /// One of them.
