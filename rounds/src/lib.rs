@@ -28,7 +28,7 @@ pub use files::{floats, floats_of, sha256};
 pub use opening::{OpenedChunk, OpenedChunks, Part, open_chunks};
 pub use outer::{OuterResult, checkpoint_digest};
 pub use score::score_windows;
-pub use settings::{Settings, data_spec, model_spec, parameters};
+pub use settings::{Settings, data_spec, model_spec};
 pub use share::{shares, whole};
 pub use work::Submission;
 pub use workbench::Workbench;

@@ -65,11 +65,6 @@ pub fn data_spec(set: &OpenSet, mixture: Mixture, sequence_length: u32, max_epoc
     DataSpec { shards, snapshot, tokenizer, mixture, sequence_length, max_epochs }
 }
 
-/// Parameters of a run's model; none if its numbers make no model.
-pub fn parameters(spec: &RunSpec) -> Option<u64> {
-    config(&spec.model).parameters().ok()
-}
-
 impl Settings {
     /// Of a specification.
     ///
@@ -106,5 +101,35 @@ impl Settings {
     pub fn outer(&self) -> outer::OuterSpec {
         let outer = &self.spec.outer;
         outer::OuterSpec { rate: outer.rate, momentum: (outer.momentum > 0.0).then_some(outer.momentum) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use watershed_engine::pseudo_gradient;
+    use watershed_protocol::SecretKey;
+    use watershed_protocol::market::ModelSpec;
+
+    use super::*;
+
+    proptest! {
+        /// What is asked for is checked without a model at hand: the numbers of the specification give the same count.
+        #[test]
+        fn a_specification_has_as_many_parameters_as_the_engine_lays_out(
+            (vocab, hidden, layers, kv_heads) in (1u32..300, 1u32..40, 1u32..4, 1u32..4),
+            (group, head_dim, ffn) in (1u32..4, 1u32..12, 1u32..40),
+            (tied_embeddings, qkv_bias) in any::<(bool, bool)>(),
+        ) {
+            let key = SecretKey::from_entropy([1; 32]).unwrap().public();
+            let (heads, head_dim) = (kv_heads * group, 2 * head_dim);
+            let model = ModelSpec {
+                vocab, hidden, layers, heads, kv_heads, head_dim, ffn, tied_embeddings, qkv_bias,
+                ..RunSpec::smallest([key]).model
+            };
+            let laid_out = Layout::new(&config(&model)).unwrap().total() as u64;
+            prop_assert_eq!(model.parameters(), Some(laid_out));
+            prop_assert_eq!(model.chunks(), laid_out.div_ceil(pseudo_gradient::CHUNK as u64));
+        }
     }
 }

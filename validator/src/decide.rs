@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use watershed_protocol::PublicKey;
 use watershed_protocol::market::view::WorkView;
-use watershed_protocol::market::{Fault, JudgingTimes, Outcome};
+use watershed_protocol::market::{Fault, JudgingTimes, Outcome, RunSpec};
 
 use crate::judge::FirstLook;
 
@@ -45,6 +45,7 @@ pub(crate) enum Next {
 /// Decides. `now` is not later than when `work` was shown: an answer that came in time is in it.
 pub(crate) fn next(
     me: PublicKey,
+    spec: &RunSpec,
     work: &WorkView,
     found: &Found<'_>,
     times: &JudgingTimes,
@@ -72,8 +73,9 @@ pub(crate) fn next(
     if found.public.is_none() {
         return Next::Look;
     }
-    // A miner that answers only those whose questions it likes answers nobody.
-    if now >= times.answer && work.openings.iter().any(|(validator, _)| !is_answered(validator)) {
+    // A miner that answers only those whose questions it likes answers nobody. What nobody can answer is no question.
+    let mut binding = work.openings.iter().filter(|(_, asked)| asked.check(spec, work.record).is_ok());
+    if now >= times.answer && binding.any(|(validator, _)| !is_answered(validator)) {
         return Next::Sign(Some(Fault::NoAnswer));
     }
     if !is_answered(&me) {
@@ -192,8 +194,14 @@ mod tests {
         }
 
         fn asked(mut self, by: &[u8]) -> Self {
-            let opening = Opening { assignment: id(), step: Some(1), chunks: vec![0] };
+            let opening = Opening { assignment: id(), step: Some(0), chunks: vec![0, 1] };
             self.work.openings.extend(by.iter().map(|n| (key(*n), opening.clone())));
+            self
+        }
+
+        fn asked_for(mut self, by: u8, step: Option<u32>, chunks: &[u64]) -> Self {
+            let chunks = chunks.to_vec();
+            self.work.openings.push((key(by), Opening { assignment: id(), step, chunks }));
             self
         }
 
@@ -236,7 +244,7 @@ mod tests {
                 opened: &self.opened,
                 said: &self.said,
             };
-            next(key(1), &self.work, &found, &TIMES, now)
+            next(key(1), &RunSpec::smallest([1, 2, 3].map(key)), &self.work, &found, &TIMES, now)
         }
     }
 
@@ -278,6 +286,24 @@ mod tests {
         );
         // What is not looked at yet may have a fault that everybody sees.
         assert_eq!(Case::new().asked(&[1]).next(40), Next::Look);
+    }
+
+    #[test]
+    fn nobody_is_blamed_for_what_cannot_be_answered() {
+        let answered = || Case::new().asked(&[1]).scored().answered(&[1]).checked(1, None).sound(&[1, 2, 3]);
+        let asks: [(Option<u32>, &[u64]); 6] = [
+            (Some(0), &[0, 2]),
+            (Some(0), &[0, u64::MAX]),
+            (Some(0), &[1, 1]),
+            (Some(0), &[0]),
+            (Some(1), &[0, 1]),
+            (None, &[0, 1]),
+        ];
+        for (step, chunks) in asks {
+            let case = answered().asked_for(2, step, chunks);
+            assert_eq!(case.next(40), Next::Sign(None), "{step:?} {chunks:?}");
+        }
+        assert_eq!(answered().asked_for(2, Some(0), &[0, 1]).next(40), Next::Sign(Some(Fault::NoAnswer)));
     }
 
     #[test]

@@ -195,7 +195,8 @@ impl Session {
         // A second less: clocks tell whole seconds, and who is early says something false.
         let now = asked.saturating_add_signed(self.looked.ahead).saturating_sub(1);
         let me = self.me();
-        let decided = next(me, work, &found, &JudgingTimes::of(&self.spec.rounds, round.until), now);
+        let decided =
+            next(me, &self.spec, work, &found, &JudgingTimes::of(&self.spec.rounds, round.until), now);
         match (self.conduct, decided) {
             (_, decided @ (Next::Over | Next::Publish)) => decided,
             (Conduct::Honest, decided) => decided,

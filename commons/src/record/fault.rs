@@ -1,6 +1,7 @@
 //! What can be wrong with a record.
 
 use thiserror::Error;
+use watershed_protocol::market::Unanswerable;
 use watershed_protocol::{AssignmentId, DecodeError, EnvelopeError, Msat, PaymentHash, PublicKey, RunId};
 
 /// The first thing that is wrong, and whose it is.
@@ -36,8 +37,18 @@ pub enum RecordFault {
     /// What was shown is not what was committed.
     #[error("the trajectory that was shown is not the one that was committed")]
     Trajectory,
-    /// A request for openings, or an answer, that does not fit.
-    #[error("what {signer} asks for or opens does not fit: {what}")]
+    /// A request that nobody could answer.
+    #[error(
+        "{validator} asks for what nobody could open, and the coordinator took it into the record: {what}"
+    )]
+    Unanswerable {
+        /// Who asks.
+        validator: PublicKey,
+        /// What is wrong with it.
+        what: Unanswerable,
+    },
+    /// An answer that does not fit.
+    #[error("what {signer} opens does not fit: {what}")]
     Opening {
         /// Whose.
         signer: PublicKey,

@@ -129,18 +129,9 @@ impl RunTold {
         if !work.lots.iter().any(|l| l.validator == signer) {
             return Err(RecordFault::Signer(signer));
         }
-        let wrong = |what| Err(RecordFault::Opening { signer, what });
-        let (checks, steps) = (&self.spec.checks, self.spec.inner.steps);
-        match opening.step {
-            Some(step) if step >= steps => return wrong("there is no such step"),
-            None if !checks.trusts(work.record) => {
-                return wrong("nothing of a miner that is not trusted is to be replayed");
-            }
-            _ => {}
-        }
-        if opening.chunks.len() > checks.chunks as usize {
-            return wrong("there are more chunks than are to be opened");
-        }
+        opening
+            .check(&self.spec, work.record)
+            .map_err(|what| RecordFault::Unanswerable { validator: signer, what })?;
         let work = self.works.get_mut(&id).ok_or(RecordFault::NoAssignment(id))?;
         match work.openings.insert(signer, opening) {
             None => Ok(()),

@@ -2,7 +2,7 @@
 
 use watershed_commons::record::RecordFault;
 use watershed_protocol::Msat;
-use watershed_protocol::market::{Entry, Fault, Message, Outcome, Score};
+use watershed_protocol::market::{Entry, Fault, Message, Outcome, Score, Unanswerable};
 
 use crate::cast::{miner, run, validator};
 use crate::story::{Story, Tag};
@@ -140,8 +140,18 @@ fn what_is_asked_is_in_the_bounds_of_the_run() {
         });
         story.fault()
     };
-    let fault = |what| (Tag::Open(0, 0, 0), RecordFault::Opening { signer: validator(0).public(), what });
-    assert_eq!(ask(Some(3), vec![0]), fault("there is no such step"));
-    assert_eq!(ask(Some(1), vec![0, 1, 2]), fault("there are more chunks than are to be opened"));
-    assert_eq!(ask(None, vec![0]), fault("nothing of a miner that is not trusted is to be replayed"));
+    let fault =
+        |what| (Tag::Open(0, 0, 0), RecordFault::Unanswerable { validator: validator(0).public(), what });
+    assert_eq!(ask(Some(3), vec![0, 1]), fault(Unanswerable::Step { step: 3, steps: 3 }));
+    assert_eq!(ask(None, vec![0, 1]), fault(Unanswerable::NoStep));
+    for chunks in [vec![], vec![0], vec![0, 1, 2]] {
+        let found = chunks.len();
+        assert_eq!(ask(Some(1), chunks), fault(Unanswerable::Count { found, wanted: 2 }));
+    }
+    for chunks in [vec![1, 0], vec![1, 1]] {
+        assert_eq!(ask(Some(1), chunks), fault(Unanswerable::Order));
+    }
+    for chunk in [2, u64::MAX] {
+        assert_eq!(ask(Some(1), vec![0, chunk]), fault(Unanswerable::Chunk { chunk, chunks: 2 }));
+    }
 }

@@ -107,7 +107,7 @@ fn told(spec: &RunSpec) -> Vec<Vec<u8>> {
         ));
         let randomness = Verdict::randomness(run, RoundNumber(round), &mut [submission]);
         entries.push(Entry::Round { run, round: RoundNumber(round), shown: vec![assignment], randomness });
-        let opening = Opening { assignment, step: Some(0), chunks: vec![0] };
+        let opening = Opening { assignment, step: Some(0), chunks: vec![0, 1] };
         entries.push(signed(&Message::Open(opening), &validator(0)));
         let (step, state, chunks) = (Some(0), Some(digest("a state")), digest("chunks"));
         let opened = Opened { assignment, validator: validators[0], step, state, chunks };
@@ -117,7 +117,7 @@ fn told(spec: &RunSpec) -> Vec<Vec<u8>> {
             submission,
             randomness,
             step: Some(0),
-            chunks: vec![0],
+            chunks: vec![0, 1],
             score: Some(watershed_protocol::market::Score {
                 own_before: 4,
                 own_after: 3,

@@ -119,7 +119,7 @@ impl Story {
         self.told.push((Tag::Round(round), self.closed(round, &[0, 1])));
         let each = [(0, 0), (0, 1), (1, 0), (1, 1)];
         for (m, v) in each {
-            let opening = Opening { assignment: self.id(round, m), step: Some(1), chunks: vec![0] };
+            let opening = Opening { assignment: self.id(round, m), step: Some(1), chunks: vec![0, 1] };
             self.told.push((Tag::Open(round, m, v), signed(&Message::Open(opening), &validator(v))));
         }
         for (m, v) in each {
@@ -190,7 +190,7 @@ impl Story {
             submission: self.commitment(round, m).submission,
             randomness: Verdict::randomness(run(), RoundNumber(round), &mut shown),
             step: Some(1),
-            chunks: vec![0],
+            chunks: vec![0, 1],
             score: Some(Score { own_before: 4, own_after: 3, unseen_before: 4, unseen_after: 3 }),
             outcome,
         }

@@ -95,7 +95,7 @@ pub(super) async fn get<M: Money>(
 
 /// What a miner may upload for a task: the submission, and a state with chunks for every validator that asked.
 fn quota(run: &Run, work: &Work) -> u64 {
-    let n = watershed_rounds::parameters(&run.spec).unwrap_or(0);
+    let n = run.spec.model.parameters().unwrap_or(0);
     let submission = n.saturating_mul(4).saturating_add(1 << 20);
     let opening = n.saturating_mul(12).saturating_add(16 << 20);
     submission.saturating_add(opening.saturating_mul(work.openings.len() as u64))

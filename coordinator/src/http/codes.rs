@@ -49,6 +49,7 @@ pub(super) const CODES: &[(&str, u16, &str)] = &[
     ("other-submission", 422, "the verdict is on another submission, or drawn from something else"),
     ("out-of-range", 422, "a number is out of range"),
     ("refused", 422, "the wallet or its books refuse it; the message says why"),
+    ("unanswerable", 422, "the request for openings is none that a miner could answer"),
     ("unfounded", 422, "the verdict does not follow from what was asked for and answered"),
     ("wrong-count", 422, "too many or too few of something"),
     ("wrong-preimages", 422, "the preimages do not release the lots of the share"),

@@ -150,6 +150,7 @@ const MESSAGE: &[&str] = &[
     "too-early",
     "too-late",
     "unavailable",
+    "unanswerable",
     "unfounded",
     "upload-first",
     "wrong-count",

@@ -1,7 +1,7 @@
 //! Why an event is not taken.
 
 use thiserror::Error;
-use watershed_protocol::market::SpecError;
+use watershed_protocol::market::{SpecError, Unanswerable};
 use watershed_protocol::{AssignmentId, EncodeError, PublicKey};
 
 /// A message that changes nothing. Each has a code that does not change.
@@ -42,6 +42,9 @@ pub enum Refusal {
     /// Before its part of the time.
     #[error("{0} came too early")]
     Early(&'static str),
+    /// A request that nobody could answer.
+    #[error("the request binds nobody: {0}")]
+    Unanswerable(#[from] Unanswerable),
     /// A verdict that does not follow from what its validator asked for and was answered.
     #[error("the verdict does not fit what was asked for and answered: {0}")]
     Unfounded(&'static str),
@@ -94,6 +97,7 @@ impl Refusal {
             Self::Stage { .. } => "wrong-stage",
             Self::Late(_) => "too-late",
             Self::Early(_) => "too-early",
+            Self::Unanswerable(_) => "unanswerable",
             Self::Unfounded(_) => "unfounded",
             Self::Phase { .. } => "wrong-phase",
             Self::Changed(_) => "changed",

@@ -269,9 +269,11 @@ impl Run {
         envelope: &Envelope,
         now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
-        let (times, steps, chunks) = (self.times(), self.spec.inner.steps, self.spec.checks.chunks as usize);
-        let trusted =
-            self.works.get(&opening.assignment).is_some_and(|w| self.is_trusted(&w.assignment.miner));
+        let times = self.times();
+        let answerable = self.works.get(&opening.assignment).map(|w| {
+            let record = self.miners.get(&w.assignment.miner).map_or((0, 0), |m| m.record);
+            opening.check(&self.spec, record)
+        });
         let work = self.work(opening.assignment)?;
         if !work.is_held_by(&signer) {
             return Err(Refusal::NotAllowed(signer));
@@ -285,12 +287,7 @@ impl Run {
         if now >= times.ask {
             return Err(Refusal::Late("a request for openings"));
         }
-        if opening.step.map_or(!trusted, |step| step >= steps) {
-            return Err(Refusal::Range("the step"));
-        }
-        if opening.chunks.len() > chunks {
-            return Err(Refusal::Count { what: "chunks", found: opening.chunks.len(), wanted: chunks });
-        }
+        answerable.transpose()?;
         if work.verdicts.contains_key(&signer) {
             return Err(wrong(work, "asking for openings after a verdict"));
         }
@@ -324,11 +321,6 @@ impl Run {
         let entry = record(envelope)?;
         work.opened.insert(opened.validator, opened.clone());
         Ok(vec![entry])
-    }
-
-    /// Whether validators may leave out the replay of part of a miner's work.
-    fn is_trusted(&self, miner: &PublicKey) -> bool {
-        self.miners.get(miner).is_some_and(|m| self.spec.checks.trusts(m.record))
     }
 
     fn sound(&mut self, id: AssignmentId, signer: PublicKey) -> Result<Vec<Effect>, Refusal> {

@@ -415,7 +415,7 @@ async fn a_miner_uploads_what_its_task_needs_and_no_more() {
     let place = place(Limits::default()).await;
     let me = key(1);
     let task = locked(&place, &me).await;
-    let n = place.run(|r| watershed_rounds::parameters(&r.spec).unwrap());
+    let n = place.run(|r| r.spec.model.parameters().unwrap());
     let quota = usize::try_from(4 * n).unwrap() + (1 << 20);
     let put = async |bytes: Vec<u8>, key: &SecretKey| {
         let mut put = place.client.upload(task, bytes.clone(), key).await;

@@ -276,7 +276,7 @@ impl World {
                 let trusted = self.run.miners.get(&work.assignment.miner).map(|m| m.record);
                 let trusted = trusted.is_some_and(|r| self.run.spec.checks.trusts(r));
                 let step = (!trusted || self.rng.chance(50)).then(|| self.rng.small(0, 1));
-                messages.push(Message::Open(Opening { assignment: *id, step, chunks: vec![1] }));
+                messages.push(Message::Open(Opening { assignment: *id, step, chunks: vec![0, 1] }));
             }
             if lying || work.opened.contains_key(&party.key) || is_unanswered(work) {
                 messages.extend(verdict(&mut self.rng, &self.run, *id, work, party.key, (lying, self.now)));

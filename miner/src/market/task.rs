@@ -322,8 +322,18 @@ impl Tasks {
             job.opened.insert(opening.await.map_err(|e| e.to_string())??);
         }
         job.opened.extend(work.opened.iter().map(|o| o.validator));
-        let asked = work.openings.iter().find(|(validator, _)| !job.opened.contains(validator));
-        let Some((validator, asked)) = asked.cloned() else { return Ok(()) };
+        let left = work.openings.iter().filter(|(validator, _)| !job.opened.contains(validator));
+        let mut left: Vec<_> = left.cloned().collect();
+        left.retain(|(validator, asked)| match asked.check(&self.context.spec, work.record) {
+            Ok(()) => true,
+            Err(why) => {
+                let round = work.assignment.round.0 + 1;
+                eprintln!("round {round}: {validator} asks for what nobody has to open: {why}");
+                job.opened.insert(*validator);
+                false
+            }
+        });
+        let Some((validator, asked)) = left.into_iter().next() else { return Ok(()) };
         let done = self.context.spec.inner.steps.div_ceil(2);
         if cheat == Some(Cheat::SelectiveOpening) && asked.step.is_some_and(|step| step >= done) {
             job.opened.insert(validator);

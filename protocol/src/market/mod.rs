@@ -4,6 +4,7 @@ mod assignment;
 mod dispute;
 mod holders;
 mod message;
+mod opening;
 mod promise;
 mod record;
 mod smallest;
@@ -18,6 +19,7 @@ pub use assignment::{
 pub use dispute::{Spoken, is_disputed, is_sound, score_of};
 pub use holders::holders;
 pub use message::{Command, Join, Message, PayoutRequest, Present, Upload};
+pub use opening::Unanswerable;
 pub use promise::Promise;
 pub use record::{Entry, FinalState, Stepped, TextSource};
 pub use spec::{

@@ -42,6 +42,31 @@ pub struct ModelSpec {
     pub qkv_bias: bool,
 }
 
+impl ModelSpec {
+    /// Parameters of a chunk, the unit in which pseudo-gradients are compressed and work is opened; the last may be shorter.
+    pub const CHUNK: u64 = 4096;
+
+    /// How many parameters it has, a tied embedding counted once, as the engine lays them out; none if 64 bits do not hold
+    /// the number.
+    pub fn parameters(&self) -> Option<u64> {
+        let [d, v, f] = [self.hidden, self.vocab, self.ffn].map(u64::from);
+        let [h, kv, dh] = [self.heads, self.kv_heads, self.head_dim].map(u64::from);
+        let qkv_rows = kv.checked_mul(2)?.checked_add(h)?.checked_mul(dh)?;
+        let qkv = qkv_rows.checked_mul(d)?;
+        let bias = if self.qkv_bias { qkv_rows } else { 0 };
+        let o = d.checked_mul(h)?.checked_mul(dh)?;
+        let ffn = f.checked_mul(3)?.checked_mul(d)?;
+        let layer = [qkv, bias, o, ffn].into_iter().try_fold(d.checked_mul(2)?, u64::checked_add)?;
+        let vocab = v.checked_mul(d)?.checked_mul(if self.tied_embeddings { 1 } else { 2 })?;
+        layer.checked_mul(u64::from(self.layers))?.checked_add(vocab)?.checked_add(d)
+    }
+
+    /// How many chunks they make; none of a model that is too large to be one.
+    pub fn chunks(&self) -> u64 {
+        self.parameters().unwrap_or(0).div_ceil(Self::CHUNK)
+    }
+}
+
 /// What is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -284,6 +309,12 @@ impl RunSpec {
         };
         let (r, i) = (&self.rounds, &self.inner);
         range("title", &self.title, (1..=200).contains(&self.title.len()), "1 to 200 bytes")?;
+        range(
+            "model",
+            &"so large",
+            self.model.chunks() > 0,
+            "of parameters that 64 bits can count, and of one at least",
+        )?;
         range("inner.steps", &i.steps, (1..=10_000).contains(&i.steps), "1 to 10000")?;
         range("inner.batch", &i.batch, (1..=4096).contains(&i.batch), "1 to 4096")?;
         range("rounds.count", &r.count, (1..=100_000).contains(&r.count), "1 to 100000")?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use watershed_protocol::market::{Fault, Opening, Outcome, Score};
-use watershed_protocol::{Digest, PublicKey, encode};
+use watershed_protocol::{AssignmentId, Digest, PublicKey, encode};
 use watershed_rounds::{Answer, Asked, Findings};
 
 use crate::world::{STEPS, Work, World, key, train};
@@ -168,7 +168,9 @@ fn what_is_asked_is_drawn_without_repetition_and_covers_everything() {
         assert_eq!(world.bench.draw([n; 32], true), (step, drawn.clone()));
         assert_eq!(world.bench.draw([n; 32], false), (None, drawn.clone()));
         assert_eq!(drawn.len() as u64, all.min(3));
-        assert!(drawn.windows(2).all(|w| w[0] < w[1]) && drawn.iter().all(|c| *c < all));
+        // What an honest validator asks for binds the miner.
+        let asks = Opening { assignment: AssignmentId::from_bytes([0; 32]), step, chunks: drawn.clone() };
+        assert_eq!(asks.check(&world.bench.settings().spec, (0, 0)), Ok(()));
         steps.insert(step.unwrap());
         chunks.extend(drawn);
     }

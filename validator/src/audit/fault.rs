@@ -59,7 +59,9 @@ impl From<String> for Fault {
 /// Who signed what is wrong.
 pub(super) fn blame(bytes: &[u8]) -> String {
     match decode::<Entry>(bytes) {
-        Ok(Entry::Message { envelope }) => format!(", signed by {}", envelope.claimed_signer()),
+        Ok(Entry::Message { envelope }) => {
+            format!(", signed by {} and taken by the coordinator", envelope.claimed_signer())
+        }
         Ok(_) => ", signed by the coordinator".to_owned(),
         Err(_) => String::new(),
     }
