@@ -17,6 +17,8 @@ mod large;
 mod money;
 #[path = "record/order.rs"]
 mod order;
+#[path = "record/progress.rs"]
+mod progress;
 #[path = "record/purse.rs"]
 mod purse;
 #[path = "record/story.rs"]

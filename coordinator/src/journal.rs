@@ -30,7 +30,7 @@ const SCHEMA: &str = "
 ";
 
 /// The form of kept states: another version reads the events instead.
-const FORM: &str = concat!(env!("CARGO_PKG_VERSION"), "/1");
+const FORM: &str = concat!(env!("CARGO_PKG_VERSION"), "/2");
 
 /// A journal that cannot be used.
 #[derive(Debug, Error)]

@@ -173,7 +173,7 @@ fn apply_to(runs: &mut Runs, run: RunId, event: &Event, now: u64) -> Result<Vec<
             return Err(Refusal::Known.into());
         }
         let spec = envelope.open::<RunSpec>().map_err(|_| MarketError::NotASpecification)?.into_value();
-        let (new, effects) = Run::open_run(&spec, envelope)?;
+        let (new, effects) = Run::open_run(&spec, envelope, now)?;
         runs.insert(run, new);
         return Ok(effects);
     }

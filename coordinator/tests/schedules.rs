@@ -11,6 +11,8 @@ mod checks;
 mod choice;
 #[path = "schedules/garbage.rs"]
 mod garbage;
+#[path = "schedules/idle.rs"]
+mod idle;
 #[path = "schedules/journal.rs"]
 mod journal;
 #[path = "schedules/limits.rs"]

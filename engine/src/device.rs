@@ -1,6 +1,7 @@
 //! Choosing a device by name and opening it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use burn::tensor::{Device, DeviceType};
@@ -88,6 +89,36 @@ impl OpenDevice {
     pub fn memory(&self) -> Option<u64> {
         crate::ops::device_memory(&self.device)
     }
+}
+
+/// Gives this process an empty folder as its `XDG_RUNTIME_DIR` where it has none, by starting the program again in its place. On a
+/// machine without a graphical session the driver's libraries look there for a display, and each of them complains on standard
+/// error. For `main` only, before anything else; comes back if nothing is to be done, or if it cannot be.
+#[cfg(unix)]
+pub fn ensure_runtime_dir() {
+    use std::os::unix::fs::DirBuilderExt as _;
+    use std::os::unix::process::CommandExt as _;
+    const NAME: &str = "XDG_RUNTIME_DIR";
+    if std::env::var_os(NAME).is_some() {
+        return;
+    }
+    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+    let base = base.or_else(|| std::env::home_dir().map(|home| home.join(".local/share")));
+    // Below the home folder, where nobody else can put anything; drivers want it to be its owner's alone.
+    let (Some(folder), Ok(program)) = (base.map(|b| b.join("watershed/runtime")), std::env::current_exe())
+    else {
+        return;
+    };
+    if std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).is_err() {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let mut again = std::process::Command::new(program);
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    // It comes back only if it failed, and then everything works, with those complaints.
+    let _ = again.args(arguments).env(NAME, folder).exec();
 }
 
 /// The CPU.

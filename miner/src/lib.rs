@@ -53,19 +53,21 @@ enum Command {
 
 /// The program.
 pub fn main() -> ExitCode {
+    watershed_engine::device::ensure_runtime_dir();
     watershed_payments::cli::end_if_ldk_panics();
+    watershed_payments::cli::end_if_nobody_reads();
     let outcome = match Cli::parse().command {
         Command::Init(args) => market::init(&args),
         Command::Doctor(args) => market::doctor(&args),
         Command::Run(args) => market::run(&args, market::Conduct::Honest),
         Command::Status(args) => market::status(&args),
         Command::Earnings(args) => market::earnings(&args),
-        Command::Wallet(args) => market::wallet(&args),
+        Command::Wallet(args) => return finish(market::wallet(&args)),
         Command::Selftest(args) => selftest::run(&args).map_err(|e| e.to_string()),
         Command::Local(args) => local::run(&args).map_err(|e| e.to_string()),
         Command::Bench(args) => bench::run(&args).map_err(|e| e.to_string()),
     };
-    finish(outcome)
+    finish(outcome.map(|()| ExitCode::SUCCESS))
 }
 
 /// A miner that cheats, to see what becomes of it.
@@ -86,12 +88,12 @@ struct Adversary {
 pub fn adversary() -> ExitCode {
     let args = Adversary::parse();
     let conduct = market::Conduct::Cheating { cheat: args.cheat, after: args.honest_rounds };
-    finish(market::run(&args.run, conduct))
+    finish(market::run(&args.run, conduct).map(|()| ExitCode::SUCCESS))
 }
 
-fn finish(outcome: Result<(), String>) -> ExitCode {
+fn finish(outcome: Result<ExitCode, String>) -> ExitCode {
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(message) => {
             eprintln!("watershed-miner: {message}");
             ExitCode::FAILURE

@@ -92,6 +92,17 @@ pub enum RoundError {
         /// Of the model.
         model: u32,
     },
+    /// Too little text for all rounds.
+    #[error(
+        "the text has {found} sequences before one is read more than data.max_epochs times, and all rounds of the fewest miners \
+         read {wanted}"
+    )]
+    TooShort {
+        /// Sequences.
+        found: u64,
+        /// Needed.
+        wanted: u64,
+    },
     /// A chunk that there is not.
     #[error("there is no chunk {0}")]
     NoChunk(u64),

@@ -42,7 +42,7 @@ pub fn model_spec(config: &ModelConfig) -> ModelSpec {
     }
 }
 
-fn config(model: &ModelSpec) -> ModelConfig {
+pub(crate) fn config(model: &ModelSpec) -> ModelConfig {
     ModelConfig {
         vocab: model.vocab as usize,
         hidden: model.hidden as usize,

@@ -23,43 +23,57 @@ pub(crate) struct Text {
     held_out: Mixture,
 }
 
+/// Whether a run can read this shard set to its end; what it is judged by.
+///
+/// # Errors
+/// A set of something else, or too little text.
+pub(crate) fn check(set: &OpenSet, spec: &RunSpec) -> Result<Mixture, RoundError> {
+    let ids = [
+        ("snapshot", set.set().snapshot.to_string(), spec.data.snapshot.to_string()),
+        ("tokenizer", set.set().tokenizer.to_string(), spec.data.tokenizer.to_string()),
+    ];
+    if let Some((what, found, wanted)) = ids.into_iter().find(|(_, found, wanted)| found != wanted) {
+        return Err(RoundError::OtherText { what, found, wanted });
+    }
+    let vocabulary = set.set().vocabulary;
+    if vocabulary > spec.model.vocab {
+        return Err(RoundError::Vocabulary { tokens: vocabulary, model: spec.model.vocab });
+    }
+    let least = 2 * u64::from(spec.data.sequence_length);
+    let mut tokens = [0; Register::ALL.len()];
+    for (register, tokens) in Register::ALL.iter().zip(&mut tokens) {
+        let found = set.set().tokens(*register, Split::HeldOut);
+        *tokens = if found >= least { found } else { 0 };
+    }
+    let held_out = Mixture::natural(tokens).map_err(RoundError::NoHeldOut)?;
+    // Refused here, before anybody is paid to find out.
+    let found = Drawing::new(set.set(), &train(&spec.data, spec.seed))?.capacity();
+    let r = &spec.rounds;
+    let round = u64::from(spec.inner.steps) * u64::from(spec.inner.batch);
+    let wanted = round.saturating_mul(u64::from(r.count)).saturating_mul(u64::from(r.min_miners));
+    if found < wanted {
+        return Err(RoundError::TooShort { found, wanted });
+    }
+    Ok(held_out)
+}
+
+fn train(data: &DataSpec, seed: u64) -> WindowSpec {
+    WindowSpec {
+        shards: data.shards,
+        split: Split::Train,
+        mixture: data.mixture,
+        seed,
+        sequence_length: data.sequence_length,
+        first: 0,
+        sequences: 1,
+        max_epochs: data.max_epochs,
+    }
+}
+
 impl Text {
     pub(crate) fn new(set: OpenSet, spec: &RunSpec) -> Result<Self, RoundError> {
-        let ids = [
-            ("snapshot", set.set().snapshot.to_string(), spec.data.snapshot.to_string()),
-            ("tokenizer", set.set().tokenizer.to_string(), spec.data.tokenizer.to_string()),
-        ];
-        if let Some((what, found, wanted)) = ids.into_iter().find(|(_, found, wanted)| found != wanted) {
-            return Err(RoundError::OtherText { what, found, wanted });
-        }
-        let vocabulary = set.set().vocabulary;
-        if vocabulary > spec.model.vocab {
-            return Err(RoundError::Vocabulary { tokens: vocabulary, model: spec.model.vocab });
-        }
-        let least = 2 * u64::from(spec.data.sequence_length);
-        let mut tokens = [0; Register::ALL.len()];
-        for (register, tokens) in Register::ALL.iter().zip(&mut tokens) {
-            let found = set.set().tokens(*register, Split::HeldOut);
-            *tokens = if found >= least { found } else { 0 };
-        }
-        let held_out = Mixture::natural(tokens).map_err(RoundError::NoHeldOut)?;
-        let text = Self { set, data: spec.data.clone(), held_out };
-        // Refused here, before anybody is paid to find out.
-        Drawing::new(text.set.set(), &text.train(spec.seed))?;
-        Ok(text)
-    }
-
-    fn train(&self, seed: u64) -> WindowSpec {
-        WindowSpec {
-            shards: self.data.shards,
-            split: Split::Train,
-            mixture: self.data.mixture,
-            seed,
-            sequence_length: self.data.sequence_length,
-            first: 0,
-            sequences: 1,
-            max_epochs: self.data.max_epochs,
-        }
+        let held_out = check(&set, spec)?;
+        Ok(Self { set, data: spec.data.clone(), held_out })
     }
 
     /// Sequences `skip .. skip + count` of a window, as one batch.
@@ -114,7 +128,7 @@ impl Text {
             mixture: self.held_out,
             max_epochs: u32::MAX,
             sequences: count,
-            ..self.train(seed)
+            ..train(&self.data, seed)
         };
         self.batches(&window, 0, count)
     }

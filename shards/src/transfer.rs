@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
 use thiserror::Error;
+use watershed_protocol::market::view::FileView;
 use watershed_protocol::{Digest, ShardSetId, Wire as _};
 
 use crate::library::{FileError, Store, create_folder, read, write};
@@ -34,6 +35,66 @@ pub enum InstallError {
     /// The disk.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+/// Largest file of a set that is taken from somebody else.
+pub const MAX_FILE: u64 = 4 << 30;
+
+/// Why a set was not brought here.
+#[derive(Debug, Error)]
+pub enum FetchError<E: std::fmt::Display> {
+    /// A file that no set has.
+    #[error("whoever has the text names a file of an unknown kind, {0:?}")]
+    Kind(String),
+    /// A file that is too large.
+    #[error("whoever has the text names a file of {0} bytes; a shard set's have {MAX_FILE} at most")]
+    TooLarge(u64),
+    /// It did not arrive.
+    #[error("{0}")]
+    Download(E),
+    /// What arrived is something else.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// What arrived does not make the set.
+    #[error("the text is not what its name says: {0}")]
+    Open(#[from] OpenError),
+}
+
+/// Brings the set `id` into `store` if it is not there: `download` is given each file's SHA-256, where it is to be put, and its
+/// length, and goes on where it broke off. All names and lengths are checked before anything is downloaded.
+///
+/// # Errors
+/// [`FetchError`].
+pub async fn fetch<E, F>(
+    store: &Store,
+    id: ShardSetId,
+    files: &[FileView],
+    download: impl Fn(Digest, PathBuf, u64) -> F,
+) -> Result<(), FetchError<E>>
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<(), E>>,
+{
+    if OpenSet::open(store, id).is_ok() {
+        return Ok(());
+    }
+    let wanted = files.iter().map(|file| {
+        if file.bytes > MAX_FILE {
+            return Err(FetchError::TooLarge(file.bytes));
+        }
+        match file.role.as_str() {
+            "set" => Ok((SetFile::Set, file)),
+            "index" => Ok((SetFile::Index, file)),
+            "shard" => Ok((SetFile::Shard(file.sha256), file)),
+            other => Err(FetchError::Kind(other.chars().take(40).collect())),
+        }
+    });
+    for (kind, file) in wanted.collect::<Result<Vec<_>, _>>()? {
+        let incoming = store.root().join("incoming").join(file.sha256.to_string());
+        download(file.sha256, incoming.clone(), file.bytes).await.map_err(FetchError::Download)?;
+        install_file(store, id, kind, &incoming)?;
+    }
+    OpenSet::open(store, id).map(drop).map_err(FetchError::Open)
 }
 
 /// The files of a set that is open in `store`, with their places.

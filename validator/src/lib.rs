@@ -92,6 +92,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 
 /// The program.
 pub fn main() -> ExitCode {
+    watershed_engine::device::ensure_runtime_dir();
+    watershed_payments::cli::end_if_nobody_reads();
     finish(match Cli::parse().command {
         Command::Init(args) => init(&args),
         Command::Run(args) => run(&args, Conduct::Honest),

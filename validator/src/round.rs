@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Semaphore;
 use watershed_commons::client::{Client, ClientError, from_text, to_text};
 use watershed_payments::escrow::earned as tiers_of;
 use watershed_protocol::market::view::{RoundView, RoundWorkView, WorkView};
@@ -50,10 +51,12 @@ pub(crate) struct Session {
     pub(crate) parameters: usize,
     pub(crate) bench: Arc<Mutex<Workbench>>,
     pub(crate) conduct: Conduct,
-    pub(crate) tally: Tally,
+    pub(crate) tally: Arc<Mutex<Tally>>,
     pub(crate) known: Known,
     pub(crate) spool: Spool,
     pub(crate) looked: Looked,
+    /// One run computes at a time.
+    pub(crate) turn: Arc<Semaphore>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -320,6 +323,7 @@ impl Session {
         }
         let randomness = self.looked.round.map(|(_, randomness)| randomness).unwrap_or(Digest([0; 32]));
         let (bench, checkpoint) = (Arc::clone(&self.bench), Arc::clone(&self.looked.checkpoint));
+        let _turn = self.turn.acquire().await.map_err(|e| e.to_string())?;
         let look =
             blocking(move || judge::look_at(&mut lock(&bench), &submitted, &checkpoint, randomness)).await?;
         self.looked.public.insert(work.id, look);
@@ -343,6 +347,7 @@ impl Session {
         let chunks = fetch(opened.chunks, Answer::chunks_limit(asked.chunks.len())).await?;
         let submitted = self.submitted(work).await?;
         let (bench, checkpoint) = (Arc::clone(&self.bench), Arc::clone(&self.looked.checkpoint));
+        let _turn = self.turn.acquire().await.map_err(|e| e.to_string())?;
         blocking(move || {
             let claim = submitted.claim(&checkpoint);
             let found = lock(&bench).check_answer(&claim, &asked, &Answer { state, chunks });
@@ -365,18 +370,18 @@ impl Session {
                 let name = serde_json::to_value(&fault).map_err(|e| e.to_string())?;
                 let name =
                     name.as_str().map(str::to_owned).or_else(|| name.as_object()?.keys().next().cloned());
-                *self.tally.faults.entry(name.unwrap_or_default()).or_default() += 1;
-                self.tally.rejected += 1;
-                eprintln!("round {}: rejected {}: {fault}", round.number + 1, work.assignment.miner);
+                let mut tally = lock(&self.tally);
+                *tally.faults.entry(name.unwrap_or_default()).or_default() += 1;
+                tally.rejected += 1;
+                eprintln!("round {}: rejected {}: {fault}", round.number, work.assignment.miner);
                 Outcome::Rejected(fault)
             }
             Ok(share) => {
-                self.tally.earned += 1;
+                lock(&self.tally).earned += 1;
                 let all = (1u32 << tiers) - 1;
                 eprintln!(
                     "round {}: {share} of {all} parts earned by {}",
-                    round.number + 1,
-                    work.assignment.miner
+                    round.number, work.assignment.miner
                 );
                 let paid = tiers_of(tiers, share).map_err(|e| e.to_string())?;
                 let secrets = (0..).zip(paid).filter(|(_, paid)| *paid);
@@ -385,7 +390,6 @@ impl Session {
                 Outcome::Earned { share, preimages }
             }
         };
-        self.tally.verdicts += 1;
         let submission = work.commitment.as_ref().ok_or("a commitment is missing")?.submission;
         let asked = work.openings.iter().find(|(by, _)| *by == me).map(|(_, asked)| asked);
         let score = match self.looked.public.get(&work.id) {
@@ -406,10 +410,17 @@ impl Session {
         let signed = Envelope::sign(&Message::Verdict(verdict), &self.key).map_err(|e| e.to_string())?;
         self.home.keep_verdict(work.id, &signed)?;
         self.known.note(work.assignment.miner, right)?;
-        self.tally.at = now();
-        let text = serde_json::to_vec(&self.tally).map_err(|e| e.to_string())?;
-        std::fs::write(self.home.folder().join("status.json"), text).map_err(|e| e.to_string())?;
+        self.count()?;
         self.publish(work).await
+    }
+
+    /// Notes a verdict for `status`.
+    fn count(&self) -> Result<(), String> {
+        let mut tally = lock(&self.tally);
+        tally.verdicts += 1;
+        tally.at = now();
+        let text = serde_json::to_vec(&*tally).map_err(|e| e.to_string())?;
+        std::fs::write(self.home.folder().join("status.json"), text).map_err(|e| e.to_string())
     }
 
     /// Sends the verdict that was signed.

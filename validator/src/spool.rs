@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use watershed_commons::client::{Client, ClientError};
-use watershed_protocol::Digest;
+use watershed_protocol::{Digest, RunId};
 
 use crate::home::Home;
 
@@ -15,9 +15,9 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// The validator's.
-    pub(crate) fn new(home: &Home, client: Client) -> Self {
-        Self { folder: home.folder().join("round"), client }
+    /// A run's.
+    pub(crate) fn new(home: &Home, run: RunId, client: Client) -> Self {
+        Self { folder: home.folder().join("round").join(run.to_string()), client }
     }
 
     /// Lets go of everything.

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use sha2::Digest as _;
 use thiserror::Error;
 use watershed_protocol::market::view::{
-    FileView, InfoView, MinerView, PledgeMade, PledgeView, Refused, RoundWorkView, RunView, Signed,
-    TakenView, WorkView,
+    FileView, InfoView, MinerView, PledgeMade, PledgeView, Refused, RevealView, RoundWorkView, RunView,
+    Signed, TakenView, WorkView,
 };
 use watershed_protocol::market::{Command, Message, PayoutRequest, Present, Promise, Reveal, Upload};
 use watershed_protocol::{AssignmentId, Digest, Envelope, PublicKey, RunId, SecretKey, decode, encode};
@@ -28,6 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long one upload or download may take.
 const TRANSFER: Duration = Duration::from_secs(3600);
+
+/// Runs that are asked for at once.
+const PAGE: usize = 100;
+
+/// Most runs of one coordinator that are looked at.
+pub const MAX_RUNS: usize = 10_000;
 
 /// Longest JSON answer.
 const MAX_JSON: usize = 64 << 20;
@@ -216,12 +222,21 @@ impl Client {
         self.get("/v1/info").await
     }
 
-    /// All runs, in short.
+    /// All runs, the newest first; of more than [`MAX_RUNS`] the newest.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn runs(&self) -> Result<Vec<RunView>, ClientError> {
-        self.get("/v1/runs").await
+        let mut runs: Vec<RunView> = Vec::new();
+        loop {
+            let before = runs.last().map(|r| format!("&before={}", r.run)).unwrap_or_default();
+            let page: Vec<RunView> = self.get(&format!("/v1/runs?limit={PAGE}{before}")).await?;
+            let last = page.len() < PAGE;
+            runs.extend(page);
+            if last || runs.len() >= MAX_RUNS {
+                return Ok(runs);
+            }
+        }
     }
 
     /// A run.
@@ -253,7 +268,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn reveal(&self, run: RunId, assignment: AssignmentId) -> Result<Reveal, ClientError> {
-        self.get(&format!("/v1/runs/{run}/works/{assignment}/reveal")).await
+        let view: RevealView = self.get(&format!("/v1/runs/{run}/works/{assignment}/reveal")).await?;
+        Ok(view.into())
     }
 
     /// What concerns a miner, as soon as its version is not `known`, or after some seconds.

@@ -55,6 +55,7 @@ impl Runs {
                 self.of(run)?.ended(how, (pledged, paid, fees, left))
             }
             Entry::Leaked { run, assignment, paid } => self.of(run)?.leaked(assignment, paid),
+            Entry::Progress { run, at } => self.of(run)?.progress(at),
         }
     }
 
@@ -85,6 +86,7 @@ impl Runs {
             works: BTreeMap::new(),
             overruled: BTreeSet::new(),
             leaked: BTreeMap::new(),
+            progress: None,
             ended: None,
             left: Msat::ZERO,
             index: Index::default(),
@@ -178,13 +180,6 @@ impl RunTold {
         }
     }
 
-    /// What a round of the fewest miners costs at most.
-    fn smallest_round(&self) -> Option<Msat> {
-        let (spec, members) = (&self.spec, self.spec.committee.len() as u64);
-        let task = spec.reward.per_assignment.checked_add(spec.reward.verdict_fee.checked_mul(members)?)?;
-        task.checked_mul(u64::from(spec.rounds.min_miners))
-    }
-
     fn ended(
         &mut self,
         how: FinalState,
@@ -211,10 +206,15 @@ impl RunTold {
         if how == FinalState::Exhausted {
             let left =
                 paid.checked_add(fees).and_then(|spent| pledged.checked_sub(spent)).unwrap_or_default();
-            let pays = self.smallest_round().is_some_and(|round| round <= left);
+            let pays = self.spec.smallest_round().is_some_and(|round| round <= left);
             if self.spec.funding.goal == Msat::ZERO || pays {
                 return Err(RecordFault::Order("the end of a run, which could pay another round"));
             }
+        }
+        if let FinalState::Idle { at } = how
+            && self.idle_at().is_none_or(|due| at < due)
+        {
+            return Err(RecordFault::Order("the end of a run, whose time without a round was not over,"));
         }
         if self.spec.funding.goal == Msat::ZERO || self.pledges.is_empty() {
             sum("left over", left, Msat::ZERO)?;

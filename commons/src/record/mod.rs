@@ -8,6 +8,7 @@ mod fault;
 mod follow;
 mod index;
 mod message;
+mod progress;
 mod purse;
 mod round;
 
@@ -103,6 +104,8 @@ pub struct RunTold {
     pub overruled: BTreeSet<PublicKey>,
     /// Paid for tasks that never began.
     pub leaked: BTreeMap<AssignmentId, Msat>,
+    /// When it got on last.
+    progress: Option<progress::Progress>,
     /// How it ended.
     pub ended: Option<FinalState>,
     /// Left for the sponsors at its end.

@@ -41,9 +41,9 @@ fn ended(pledged: u64, goal: u64) -> Story {
 fn a_run_is_exhausted_when_it_cannot_pay_a_round_and_not_before() {
     // Two miners and two verdicts for each.
     let round = 2 * (REWARD + 2 * FEE);
-    assert!(ended(round - 1, 1).follow().is_ok());
+    assert!(ended(round - 1, round).follow().is_ok());
     let early = (Tag::Ended, order("the end of a run, which could pay another round"));
-    assert_eq!(ended(round, 1).fault(), early);
+    assert_eq!(ended(round, round).fault(), early);
     // An operator that pays itself is never out of money.
     assert_eq!(ended(0, 0).fault(), early);
 }

@@ -1,5 +1,6 @@
 //! The program.
 
+mod check;
 mod run;
 mod serve;
 mod template;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use watershed_payments::cli::{Place, SetupArgs, WalletCommand, init, restore, wallet};
 use watershed_protocol::SecretKey;
-use watershed_shards::library::load_or_create;
+use watershed_shards::library::{default_folder, load_or_create};
 
 use crate::office::Falsehood;
 
@@ -72,6 +73,21 @@ impl Home {
     }
 }
 
+/// The library that was named, or the one that `watershed-shards` uses.
+fn library(named: Option<&PathBuf>) -> Result<PathBuf, Failed> {
+    let library = named.cloned().or_else(default_folder);
+    Ok(library.ok_or("there is no home folder; say where the library is with --library")?)
+}
+
+/// Refuses a wallet that `serve` would refuse, before anything is written: it could not be made a second time.
+fn can_serve(setup: &SetupArgs) -> Result<(), Failed> {
+    if setup.listen.is_empty() {
+        let why = "say where miners reach this node: --listen HOST:PORT, or --listen 127.0.0.1:9735 to try it on one machine";
+        return Err(why.into());
+    }
+    Ok(())
+}
+
 fn wallet_folder(folder: &Path) -> PathBuf {
     folder.join("wallet")
 }
@@ -107,7 +123,9 @@ struct Adversary {
 
 /// The program.
 pub fn main() -> ExitCode {
+    watershed_engine::device::ensure_runtime_dir();
     watershed_payments::cli::end_if_ldk_panics();
+    watershed_payments::cli::end_if_nobody_reads();
     let cli = Cli::parse();
     finish(cli.home.json, carry_out(cli))
 }
@@ -138,6 +156,7 @@ async fn carry_out(cli: Cli) -> Outcome {
     let home = cli.home;
     match cli.command {
         Command::Init(setup) => {
+            can_serve(&setup)?;
             let key = home.key()?;
             if !home.json {
                 println!("coordinator {}", key.public());
@@ -145,11 +164,41 @@ async fn carry_out(cli: Cli) -> Outcome {
             init(&home.place()?, &setup)
         }
         Command::Restore(setup) => {
+            can_serve(&setup)?;
             home.key()?;
             restore(&home.place()?, &setup)
         }
         Command::Serve(args) => serve::serve(&home, &args, None).await,
         Command::Run(command) => run::run(&home, command).await,
         Command::Wallet(command) => wallet(&home.place()?, command).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wallet_that_could_not_serve_is_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("coordinator");
+        let data = folder.to_string_lossy().into_owned();
+        let chain = ["--network", "regtest", "--chain", "tcp://127.0.0.1:1"];
+        let init = |more: &[&str]| {
+            let words = ["watershed-coordinator", "--data", data.as_str(), "init"];
+            Cli::try_parse_from([&words[..], &chain, more].concat())
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let refused = runtime.block_on(carry_out(init(&[]).unwrap())).unwrap_err().to_string();
+        assert!(refused.contains("--listen") && !folder.exists(), "{refused}");
+        assert!(init(&["--listen", "no port"]).is_err());
+        assert!(runtime.block_on(carry_out(init(&["--listen", "127.0.0.1:9735"]).unwrap())).is_ok());
+    }
+
+    #[test]
+    fn the_library_is_the_one_that_shards_are_built_in_unless_another_is_named() {
+        let named = PathBuf::from("/some/where");
+        assert_eq!(library(Some(&named)).unwrap(), named);
+        assert_eq!(library(None).ok(), default_folder());
     }
 }

@@ -9,13 +9,14 @@ use watershed_commons::client::Client;
 use watershed_engine::model::Preset;
 use watershed_protocol::data::{Mixture, Register, Split};
 use watershed_protocol::market::view::RunView;
-use watershed_protocol::market::{Command, CommitteeMember, RunSpec};
+use watershed_protocol::market::{Command, CommitteeMember};
 use watershed_protocol::{Envelope, Msat, PublicKey, RunId, ShardSetId};
-use watershed_rounds::{Workbench, data_spec};
+use watershed_rounds::{data_spec, faults, faults_with_text};
 use watershed_shards::library::Store;
 use watershed_shards::shard::OpenSet;
 
-use super::template::{Choices, file, specification};
+use super::check::{check, read, time};
+use super::template::{Choices, file, refuse, specification};
 use super::{Failed, Home, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -35,7 +36,7 @@ pub(super) struct NewArgs {
     /// Shard set to train on (`watershed-shards build` prints it)
     #[arg(long)]
     set: ShardSetId,
-    /// Library with the shard set [default: library in the coordinator's folder]
+    /// Library with the shard set [default: that of `watershed-shards`]
     #[arg(long, env = "WATERSHED_LIBRARY", value_name = "DIR")]
     library: Option<PathBuf>,
     /// Key of a validator, or KEY@URL if it gives out its verdicts itself; may be given more than once
@@ -54,7 +55,7 @@ pub(super) struct NewArgs {
     #[arg(long, default_value_t = 40)]
     rounds: u32,
     /// AdamW steps of a miner in a round
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, visible_alias = "steps", default_value_t = 60)]
     inner_steps: u32,
     /// Tokens of a sequence [default: nano 128, micro 512, small 1024]
     #[arg(long)]
@@ -116,6 +117,14 @@ pub(super) struct NewArgs {
 pub(super) enum RunCommand {
     /// Write a specification with comments to standard output, to be edited
     New(NewArgs),
+    /// Say whether a specification can be trained, and what that costs and takes
+    Check {
+        /// The file
+        file: PathBuf,
+        /// Library with the shard set [default: that of `watershed-shards`]
+        #[arg(long, env = "WATERSHED_LIBRARY", value_name = "DIR")]
+        library: Option<PathBuf>,
+    },
     /// Sign a specification and open the run
     Open {
         /// The file
@@ -165,13 +174,11 @@ fn member(text: &str) -> Result<CommitteeMember, Failed> {
     Ok(CommitteeMember { key, url })
 }
 
-fn new(home: &Home, args: &NewArgs) -> Outcome {
-    let library = match &args.library {
-        Some(library) => library.clone(),
-        None => home.folder()?.join("library"),
-    };
-    let store = Store::new(&library);
-    let set = OpenSet::open(&store, args.set)?;
+fn new(args: &NewArgs) -> Outcome {
+    let library = super::library(args.library.as_ref())?;
+    let set = OpenSet::open(&Store::new(&library), args.set).map_err(|e| {
+        format!("{e}\nIt was looked for in {}; `--library` names another place", library.display())
+    })?;
     let (batch, sequence) = args.preset.step();
     let (batch, sequence) = (args.batch.unwrap_or(batch), args.sequence.unwrap_or(sequence));
     let mixture = match args.mixture {
@@ -210,7 +217,7 @@ fn new(home: &Home, args: &NewArgs) -> Outcome {
         seed: args.seed,
     })?;
     // Whatever cannot be run is refused here, not when sponsors have pledged.
-    Workbench::new(&spec, &store, &watershed_engine::device::cpu())?;
+    refuse(&faults_with_text(&spec, &set))?;
     print!("{}", file(&spec)?);
     Ok(ExitCode::SUCCESS)
 }
@@ -228,13 +235,19 @@ fn print(home: &Home, view: &RunView) -> Outcome {
     if !view.trouble.is_empty() {
         println!("trouble   {}; `run resume` tries again", view.trouble);
     }
-    for miner in &view.waits_for {
+    for wait in &view.waits_for {
+        println!("waits     for {}", wait.text);
+        for key in &wait.keys {
+            println!("          {key}");
+        }
+    }
+    if let Some(at) = view.idle_at {
         println!(
-            "waits     for miner {miner}, whose reward is still locked: it ends when that miner runs again"
+            "ends      by itself in {}, if no round ends before",
+            time(at.saturating_sub(millis() / 1000))
         );
     }
-    let stage =
-        view.round.as_ref().map_or(String::new(), |r| format!(", round {} is {}", r.number + 1, r.stage));
+    let stage = view.round.as_ref().map_or(String::new(), |r| format!(", round {} is {}", r.number, r.stage));
     println!("rounds    {} of {}{stage}; {} miners", view.rounds_done, view.rounds, view.miners);
     let s = &view.sums;
     println!(
@@ -243,10 +256,11 @@ fn print(home: &Home, view: &RunView) -> Outcome {
     );
     println!("work      {} accepted, {} rejected", s.accepted, s.rejected);
     for checkpoint in &view.checkpoints {
-        let loss = f32::from_bits(checkpoint.loss);
         println!(
-            "loss      {loss:.4} after round {}, checkpoint {}",
-            checkpoint.round.0, checkpoint.checkpoint
+            "loss      {:.4} after {} rounds, checkpoint {}",
+            f32::from_bits(checkpoint.loss_bits),
+            checkpoint.round.0,
+            checkpoint.checkpoint
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -264,11 +278,11 @@ pub(super) async fn run(home: &Home, command: RunCommand) -> Outcome {
         print(home, &view)
     };
     match command {
-        RunCommand::New(args) => new(home, &args),
+        RunCommand::New(args) => new(&args),
+        RunCommand::Check { file, library } => check(home.json, &file, &super::library(library.as_ref())?),
         RunCommand::Open { file, at } => {
-            let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-            let spec: RunSpec = toml::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
-            spec.check().map_err(|e| format!("{}: {e}", file.display()))?;
+            let spec = read(&file)?;
+            refuse(&faults(&spec)).map_err(|e| format!("{}: {e}", file.display()))?;
             let spec = Envelope::sign(&spec, &home.key()?)?;
             steer(&at, Command::Open { spec }).await
         }

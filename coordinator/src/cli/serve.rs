@@ -27,7 +27,7 @@ pub(super) struct ServeArgs {
     /// Where the API and the pages are
     #[arg(long, default_value = "127.0.0.1:7700", value_name = "HOST:PORT")]
     http: SocketAddr,
-    /// Library with the shard sets of the runs [default: library in the coordinator's folder]
+    /// Library with the shard sets of the runs [default: that of `watershed-shards`]
     #[arg(long, env = "WATERSHED_LIBRARY", value_name = "DIR")]
     library: Option<PathBuf>,
     /// Where blobs are: a folder, or s3://BUCKET/PREFIX with AWS_* variables [default: blobs in the coordinator's folder]
@@ -68,7 +68,7 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
         Ok::<_, super::Failed>(device)
     })
     .await??;
-    let library = args.library.clone().unwrap_or_else(|| folder.join("library"));
+    let library = super::library(args.library.as_ref())?;
     let computer = Computer::new(Store::new(&library), device, falsehood);
     let place = args.blobs.clone().unwrap_or_else(|| folder.join("blobs").to_string_lossy().into_owned());
     let blobs = Blobs::open(&place)?;

@@ -6,7 +6,7 @@ use watershed_protocol::market::{
     ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, RewardSpec, RoundsSpec,
     RunSpec,
 };
-use watershed_rounds::model_spec;
+use watershed_rounds::{Unfit, model_spec};
 
 /// What a person has to say of a new run.
 #[derive(Clone, Debug)]
@@ -171,6 +171,11 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("[funding]", "goal", "At least what a round of `min_miners` costs, verdicts included."),
     ("[funding]", "window", "Blocks for which a pledge waits for the others."),
     ("[funding]", "joining_fee", "0 in this version."),
+    (
+        "[funding]",
+        "idle_seconds",
+        "If no round ends for so long, the run ends by itself and the rest goes back. 0 is never, if you pay.",
+    ),
     ("[[committee]]", "key", "`watershed-validator init` prints it."),
     ("[[committee]]", "url", "Miners ask here when the coordinator is silent."),
 ];
@@ -224,8 +229,17 @@ pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
         committee: c.validators,
         ..smallest
     };
-    spec.check()?;
+    refuse(&watershed_rounds::faults(&spec))?;
     Ok(spec)
+}
+
+/// Refuses what nobody can train, with everything that is wrong with it.
+pub(super) fn refuse(faults: &[Unfit]) -> Result<(), super::Failed> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = faults.iter().map(|fault| format!("  {fault}")).collect();
+    Err(format!("nobody can train this:\n{}", lines.join("\n")).into())
 }
 
 /// The file, with comments.
@@ -318,6 +332,15 @@ mod tests {
         }
         assert_eq!(explained, FIELDS.len(), "something is explained that is not there");
         assert!(lines.iter().all(|l| l.len() <= 140), "a line is too long to be read");
+    }
+
+    #[test]
+    fn what_is_written_can_be_trained_whatever_the_size() {
+        for (rounds, inner_steps) in [(1, 1), (5, 15), (3, 2), (40, 60), (1_000, 100)] {
+            let spec = specification(Choices { rounds, inner_steps, ..choices() }).unwrap();
+            assert!(spec.inner.warmup_steps <= rounds * inner_steps);
+            assert_eq!(watershed_rounds::faults(&spec), []);
+        }
     }
 
     #[test]

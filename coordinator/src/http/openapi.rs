@@ -36,10 +36,28 @@ fn given(gives: Gives) -> (&'static str, RefOr<Schema>) {
     }
 }
 
-fn parameter(name: &str, place: ParameterIn, required: bool, meaning: Option<&str>) -> Parameter {
+fn of(
+    schema: RefOr<Schema>,
+    name: &str,
+    place: ParameterIn,
+    required: bool,
+    meaning: Option<&str>,
+) -> Parameter {
     let required = if required { Required::True } else { Required::False };
     let builder = ParameterBuilder::new().name(name).parameter_in(place).required(required);
-    builder.description(meaning).schema(Some(text())).build()
+    builder.description(meaning).schema(Some(schema)).build()
+}
+
+fn parameter(name: &str, place: ParameterIn, required: bool, meaning: Option<&str>) -> Parameter {
+    of(text(), name, place, required, meaning)
+}
+
+fn id(name: &str, place: ParameterIn, required: bool, meaning: Option<&str>) -> Parameter {
+    of(schema::name(), name, place, required, meaning)
+}
+
+fn whole(name: &str, place: ParameterIn, meaning: Option<&str>) -> Parameter {
+    of(schema::whole(), name, place, false, meaning)
 }
 
 fn refusal(codes: &[(&str, &str)]) -> Response {
@@ -70,11 +88,17 @@ fn operation(about: &About) -> OperationBuilder {
         operation = operation.response(status.to_string(), refusal(&of));
     }
     for name in about.path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}')) {
-        let name = name.trim_start_matches('*');
-        operation = operation.parameter(parameter(name, ParameterIn::Path, true, None));
+        operation = operation.parameter(match name.strip_prefix('*') {
+            Some(rest) => parameter(rest, ParameterIn::Path, true, None),
+            // Runs, assignments, keys, payments and blobs: all are named by 32 bytes.
+            None => id(name, ParameterIn::Path, true, None),
+        });
     }
     for (name, meaning) in &about.queries {
-        operation = operation.parameter(parameter(name, ParameterIn::Query, false, Some(meaning)));
+        operation = operation.parameter(match *name {
+            "before" => id(name, ParameterIn::Query, false, Some(meaning)),
+            _ => whole(name, ParameterIn::Query, Some(meaning)),
+        });
     }
     for (name, meaning, required) in &about.headers {
         operation = operation.parameter(parameter(name, ParameterIn::Header, *required, Some(meaning)));

@@ -166,7 +166,11 @@ pub(super) fn operations<M: Money>() -> Vec<Operation<M>> {
     vec![
         On::get("/v1/info", "info", get(runs::info::<M>))
             .gives("Who this coordinator is: key, Lightning node, network, verifier of its log", One("Info")),
-        On::get("/v1/runs", "runs", get(runs::list::<M>)).gives("All runs", List("Run")),
+        On::get("/v1/runs", "runs", get(runs::list::<M>))
+            .gives("Runs, the newest first: 100 of them, or as many as `limit` says", List("Run"))
+            .query("before", "Only what comes after this run in the list: the last one of the page before")
+            .query("limit", "At most so many, 1 to 1000")
+            .refuses(&["bad-id", "bad-request", "not-found"]),
         On::get("/v1/runs/{run}", "run", get(runs::show::<M>))
             .gives("A run: where it stands, its sums, checkpoints and signed specification", One("Run"))
             .refuses(&["bad-id", "not-found"]),

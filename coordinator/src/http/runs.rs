@@ -1,5 +1,6 @@
 //! Runs: looking at them, and telling them something.
 
+use std::cmp::Reverse;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,9 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use watershed_commons::client::to_text;
 use watershed_protocol::market::view::{
-    FileView, InfoView, MinerView, RoundWorkView, RunView, Signed, TakenView, WorkView,
+    FileView, InfoView, MinerView, RevealView, RoundWorkView, RunView, Signed, TakenView, WorkView,
 };
-use watershed_protocol::market::{Command, Message, Present, Promise, Reveal, RunSpec};
+use watershed_protocol::market::{Command, Message, Present, Promise, RunSpec};
 use watershed_protocol::{AssignmentId, Envelope, PublicKey, RunId};
 
 use super::answer::{Answer, Refuse, json, open};
@@ -53,12 +54,48 @@ pub(super) async fn info<M: Money>(State(shared): Here<M>) -> Answer<InfoView> {
     })
 }
 
-pub(super) async fn list<M: Money>(State(shared): Here<M>) -> Answer<Vec<RunView>> {
-    json(shared.office.market.runs().values().map(views::view).collect())
+#[derive(Deserialize)]
+pub(super) struct Page {
+    before: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Runs of an answer: as many as are asked for without a word, and at most.
+const PAGE: [usize; 2] = [100, 1_000];
+
+/// The newest first; of several that were opened in the same second, in the order of their names.
+pub(super) async fn list<M: Money>(State(shared): Here<M>, Query(page): Query<Page>) -> Answer<Vec<RunView>> {
+    let [usual, most] = PAGE;
+    let limit = page.limit.unwrap_or(usual);
+    if !(1..=most).contains(&limit) {
+        return Err(Refuse::of("bad-request", format!("`limit` is 1 to {most}")));
+    }
+    let market = &shared.office.market;
+    let runs = market.runs();
+    let place = |run: &Run| (Reverse(run.opened), run.id);
+    let before = match &page.before {
+        Some(name) => {
+            let id = run_id(name)?;
+            let known = runs.get(&id).map(place);
+            Some(known.ok_or_else(|| Refuse::missing(format!("there is no run {id} here")))?)
+        }
+        None => None,
+    };
+    let mut found: Vec<&Run> = runs.values().filter(|run| before.is_none_or(|b| place(run) > b)).collect();
+    found.sort_by_key(|run| place(run));
+    let now = now();
+    json(found.into_iter().take(limit).map(|run| views::view(run, now, &market.live(run.id))).collect())
+}
+
+/// A run as it is shown.
+fn view<M: Money>(shared: &Shared<M>, run: RunId) -> Answer<RunView> {
+    let market = &shared.office.market;
+    let live = market.live(run);
+    json(market.with(run, |run| views::view(run, now(), &live))?)
 }
 
 pub(super) async fn show<M: Money>(State(shared): Here<M>, Path(run): Path<String>) -> Answer<RunView> {
-    json(shared.office.market.with(run_id(&run)?, views::view)?)
+    view(&shared, run_id(&run)?)
 }
 
 /// Waits with `changes` until `version` is not what the caller knows, or time is up.
@@ -130,12 +167,14 @@ fn present(headers: &HeaderMap, run: RunId, key: PublicKey) -> Result<Option<u64
 pub(super) async fn reveal<M: Money>(
     State(shared): Here<M>,
     Path((run, assignment)): Path<(String, String)>,
-) -> Answer<Reveal> {
+) -> Answer<RevealView> {
     let run = run_id(&run)?;
     let id: AssignmentId =
         assignment.parse().map_err(|e| Refuse::of("bad-id", format!("the assignment: {e}")))?;
     let found = shared.office.market.with(run, |r| r.works.get(&id).and_then(|w| w.reveal.clone()))?;
-    found.map(Json).ok_or_else(|| Refuse::missing(format!("nothing was shown of assignment {id}")))
+    found
+        .map(|r| Json(r.into()))
+        .ok_or_else(|| Refuse::missing(format!("nothing was shown of assignment {id}")))
 }
 
 pub(super) async fn miner<M: Money>(
@@ -286,9 +325,13 @@ pub(super) async fn command<M: Money>(State(shared): Here<M>, Json(signed): Json
                 return Err(Refuse::of("bad-specification", "the specification is signed by somebody else"));
             }
             let value = opened.value();
-            value.check().map_err(|e| Refuse::of("bad-specification", e))?;
             let run = value.id().map_err(|e| Refuse::of("bad-specification", e))?;
-            shared.office.computer.check(run, value).await?;
+            let faults: Vec<String> =
+                shared.office.computer.faults(value).await?.iter().map(ToString::to_string).collect();
+            if !faults.is_empty() {
+                let faults = faults.join("\n");
+                return Err(Refuse::of("bad-specification", format!("nobody can train this:\n{faults}")));
+            }
             (run, Event::Open { spec })
         }
         Command::Pause { run, at } => (run, Event::Pause { at: fresh(at)? }),
@@ -298,7 +341,7 @@ pub(super) async fn command<M: Money>(State(shared): Here<M>, Json(signed): Json
         }
     };
     shared.office.market.happened(run, event).await?;
-    json(shared.office.market.with(run, views::view)?)
+    view(&shared, run)
 }
 
 /// The version that a reader of the stream saw last.

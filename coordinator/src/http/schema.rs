@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use utoipa::openapi::schema::{
-    AdditionalProperties, ArrayBuilder, ComponentsBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType,
-    Type,
+    AdditionalProperties, ArrayBuilder, ArrayItems, ComponentsBuilder, ObjectBuilder, OneOfBuilder, Schema,
+    SchemaType, Type,
 };
 use utoipa::openapi::{Components, Ref, RefOr};
 
@@ -16,7 +16,11 @@ enum Kind {
     /// 64 hex digits.
     Name,
     Whole,
+    /// A decimal number.
+    Number,
     Flag,
+    /// A Lightning node, `<66 hex digits>@host:port`.
+    Node,
     /// One of these words.
     Word(&'static [&'static str]),
     /// Another schema.
@@ -32,12 +36,14 @@ enum Kind {
     Any,
 }
 
-use Kind::{Any, Flag, List, Map, Maybe, Name, Of, Pair, Text, Whole, Word};
+use Kind::{Any, Flag, List, Map, Maybe, Name, Node, Number, Of, Pair, Text, Whole, Word};
 
 type Fields = &'static [(&'static str, Kind, &'static str)];
 
 const PHASES: &[&str] = &["funding", "preparing", "running", "closing", "ended"];
 const STAGES: &[&str] = &["locking", "training", "revealing", "judging", "stepping"];
+const WAITS: &[&str] =
+    &["pledges", "checkpoint", "operator", "miners", "channels", "validators", "pause", "rewards"];
 const WORK_STAGES: &[&str] = &[
     "hashing",
     "offering",
@@ -58,7 +64,7 @@ const SHAPES: &[(&str, &str, Fields)] = &[
         "Who a coordinator is",
         &[
             ("key", Name, "Its key, which signs specifications"),
-            ("node", Text, "Its Lightning node, `<66 hex digits>@host:port`"),
+            ("node", Node, "Its Lightning node, `<66 hex digits>@host:port`"),
             ("network", Text, "The Bitcoin network"),
             ("log", Text, "The verifier of its log, in the form of C2SP signed notes"),
             ("version", Text, "Its version"),
@@ -75,10 +81,12 @@ const SHAPES: &[(&str, &str, Fields)] = &[
             ("end", Text, "How it ended or will end; else empty"),
             ("paused", Flag, "Whether no round is begun"),
             ("trouble", Text, "What needs the operator's attention; else empty"),
+            ("waits_for", List(&Of("Wait")), "What it waits for; empty while it gets on, or when it is over"),
+            ("opened", Whole, "When it was opened, in seconds since 1970"),
             (
-                "waits_for",
-                List(&Name),
-                "Miners whose rewards are still locked, for which a run that closes waits; else empty",
+                "idle_at",
+                Maybe(&Whole),
+                "When it ends by itself if no round ends before, in seconds since 1970; null if it has no such day",
             ),
             ("rounds_done", Whole, "Rounds that are done"),
             ("rounds", Whole, "Rounds in all"),
@@ -88,6 +96,15 @@ const SHAPES: &[(&str, &str, Fields)] = &[
             ("checkpoints", List(&Of("Checkpoint")), "From the first on"),
             ("spec", Any, "The specification, in the sections of the TOML file that `run new` writes"),
             ("signed", Text, "Base64 of the specification as the coordinator signed it"),
+        ],
+    ),
+    (
+        "Wait",
+        "What keeps a run from getting on",
+        &[
+            ("what", Word(WAITS), "Which"),
+            ("text", Text, "For people: goes on from `It waits for`"),
+            ("keys", List(&Name), "Which miners or validators, where they are known; else empty"),
         ],
     ),
     (
@@ -119,12 +136,13 @@ const SHAPES: &[(&str, &str, Fields)] = &[
         "The parameters before the first round, or after one",
         &[
             ("run", Name, "The run"),
-            ("round", Whole, "The round that begins with it"),
+            ("round", Whole, "The round that begins with it, from 0: so many are done"),
             ("checkpoint", Name, "Merkle root of the parameters"),
             ("blob", Name, "SHA-256 of the file with the parameters"),
             ("velocity", Maybe(&Name), "SHA-256 of the file with the outer optimizer's velocity"),
             ("accepted", List(&Name), "Tasks whose submissions are in it, ascending"),
-            ("loss", Whole, "Bits of the loss on held-out text (f32)"),
+            ("loss", Maybe(&Number), "Loss on held-out text; null if it is no finite number"),
+            ("loss_bits", Whole, "The bits of the same (f32)"),
         ],
     ),
     (
@@ -180,7 +198,7 @@ const SHAPES: &[(&str, &str, Fields)] = &[
         "What one miner is to compute in one round",
         &[
             ("run", Name, "The run"),
-            ("round", Whole, "The round"),
+            ("round", Whole, "The round, from 0"),
             ("miner", Name, "Who"),
             ("checkpoint", Name, "Merkle root of the parameters to start from"),
             ("previous", Maybe(&Name), "The assignment whose error feedback and moments it continues"),
@@ -235,7 +253,8 @@ const SHAPES: &[(&str, &str, Fields)] = &[
         "One inner step, as the miner says it went",
         &[
             ("state", Name, "State digest after the step"),
-            ("loss", Whole, "Bits of the loss before its update (f32)"),
+            ("loss", Maybe(&Number), "Loss before its update; null if it is no finite number"),
+            ("loss_bits", Whole, "The bits of the same (f32)"),
         ],
     ),
     (
@@ -301,7 +320,7 @@ const SHAPES: &[(&str, &str, Fields)] = &[
         "A pledge's invoice",
         &[
             ("invoice", Text, "BOLT 11, payable by any wallet"),
-            ("hash", Text, "Names the pledge"),
+            ("hash", Name, "Names the pledge"),
             ("state", Word(&["invoiced", "held", "claiming", "settled", "given-back"]), "How it stands"),
             ("amount", Whole, "In msat"),
             ("left", Whole, "Its part of what the run did not spend, as far as it is not paid back, in msat"),
@@ -314,7 +333,7 @@ const SHAPES: &[(&str, &str, Fields)] = &[
         "A pledge that was just made",
         &[
             ("invoice", Text, "BOLT 11, payable by any wallet"),
-            ("hash", Text, "Names the pledge"),
+            ("hash", Name, "Names the pledge"),
             ("state", Word(&["invoiced", "held", "claiming", "settled", "given-back"]), "How it stands"),
             ("amount", Whole, "In msat"),
             ("left", Whole, "Nothing yet"),
@@ -374,13 +393,19 @@ impl Kind {
             Text => plain(of_type(Type::String)),
             Name => plain(of_type(Type::String).pattern(Some("^[0-9a-f]{64}$"))),
             Whole => plain(of_type(Type::Integer).minimum(Some(0))),
+            Number => plain(of_type(Type::Number)),
+            Node => plain(of_type(Type::String).pattern(Some("^[0-9a-f]{66}@.+:[0-9]{1,5}$"))),
             Flag => plain(of_type(Type::Boolean)),
             Word(words) => plain(of_type(Type::String).enum_values(Some(words.iter().copied()))),
             Of(name) => RefOr::Ref(Ref::from_schema_name(name)),
             List(of) => RefOr::T(Schema::Array(ArrayBuilder::new().items(of.schema()).build())),
             Pair(first, second) => {
-                let either = OneOfBuilder::new().item(first.schema()).item(second.schema()).build();
-                let list = ArrayBuilder::new().items(RefOr::T(Schema::OneOf(either)));
+                let places = [first, second].map(|kind| match kind.schema() {
+                    RefOr::T(schema) => schema,
+                    // A place of a list takes no reference itself.
+                    to => Schema::OneOf(OneOfBuilder::new().item(to).build()),
+                });
+                let list = ArrayBuilder::new().prefix_items(places).items(ArrayItems::False);
                 RefOr::T(Schema::Array(list.min_items(Some(2)).max_items(Some(2)).build()))
             }
             Maybe(of) => {
@@ -393,6 +418,16 @@ impl Kind {
             }
         }
     }
+}
+
+/// Of what is named by 64 hex digits.
+pub(super) fn name() -> RefOr<Schema> {
+    Name.schema()
+}
+
+/// Of a whole number.
+pub(super) fn whole() -> RefOr<Schema> {
+    Whole.schema()
 }
 
 /// With what it means beside it: a reference alone cannot say.
@@ -454,6 +489,10 @@ pub(super) mod tests {
             Text => value.is_string(),
             Name => value.as_str().is_some_and(|s| s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit())),
             Whole => value.is_u64(),
+            Number => value.is_number(),
+            Node => value.as_str().and_then(|s| s.split_once('@')).is_some_and(|(key, at)| {
+                key.len() == 66 && key.bytes().all(|b| b.is_ascii_hexdigit()) && at.contains(':')
+            }),
             Flag => value.is_boolean(),
             Word(words) => value.as_str().is_some_and(|s| words.contains(&s)),
             Any => value.is_object(),
@@ -486,6 +525,16 @@ pub(super) mod tests {
             }
         };
         assert!(good, "{at} is {value}");
+    }
+
+    /// What a list of two differs in stands in two places, so that a value of it fits its schema.
+    #[test]
+    fn a_pair_is_described_place_by_place() {
+        let schema = serde_json::to_value(Pair(&Whole, &Whole).schema()).unwrap();
+        let whole = serde_json::json!({ "type": "integer", "minimum": 0 });
+        assert_eq!(schema["prefixItems"], serde_json::json!([whole, whole]));
+        assert_eq!((&schema["items"], &schema["minItems"]), (&Value::from(false), &Value::from(2)));
+        assert!(schema.get("oneOf").is_none() && schema["items"].get("oneOf").is_none());
     }
 
     /// That a value is a refusal.

@@ -94,12 +94,19 @@ pub(super) fn news(run: &Run) -> NewsView {
     }
 }
 
-pub(super) fn view(run: &Run) -> RunView {
+/// A run at `now`, of whose miners `live` were heard of lately.
+pub(super) fn view(run: &Run, now: u64, live: &[PublicKey]) -> RunView {
     let end = match &run.phase {
         Phase::Closing { how, .. } | Phase::Ended { how } => match how {
             FinalState::Finished => "finished".to_owned(),
             FinalState::Exhausted => "the money for another round is spent".to_owned(),
             FinalState::Cancelled { reason } => format!("cancelled: {reason}"),
+            FinalState::Idle { .. } => {
+                format!(
+                    "no round ended for {} seconds, which is all the time its terms give it",
+                    run.spec.funding.idle_seconds
+                )
+            }
         },
         _ => run.cancelled.as_ref().map(|reason| format!("cancelled: {reason}")).unwrap_or_default(),
     };
@@ -110,13 +117,15 @@ pub(super) fn view(run: &Run) -> RunView {
         end,
         paused: run.paused,
         trouble: run.trouble.clone().unwrap_or_default(),
-        waits_for: run.waits_for(),
+        waits_for: run.wait_views(now, live),
+        opened: run.opened,
+        idle_at: run.idle_at(),
         rounds_done: run.next_round,
         rounds: run.spec.rounds.count,
         round: round(run),
         miners: run.miners.values().filter(|m| m.active).count(),
         sums: sums(run),
-        checkpoints: run.checkpoints.clone(),
+        checkpoints: run.checkpoints.iter().cloned().map(Into::into).collect(),
         spec: run.spec.clone(),
         signed: text(&run.signed),
     }
@@ -150,6 +159,11 @@ pub(super) fn work(run: &Run, id: AssignmentId, work: &Work) -> WorkView {
     }
 }
 
+/// Where a phase comes in the course of a run: part of the versions that polls compare.
+fn phase_number(run: &Run) -> u64 {
+    PHASES.iter().position(|name| *name == phase(run)).map_or(0, |at| at as u64)
+}
+
 /// Changes when there is something for a validator to do: a round or a stage begins, or a miner answers. Not with every event
 /// of every task: the answer names all of them, and would be asked for again at once.
 pub(super) fn work_version(run: &Run) -> u64 {
@@ -159,7 +173,7 @@ pub(super) fn work_version(run: &Run) -> u64 {
     run.next_sequence.wrapping_mul(1 << 24)
         ^ (opened as u64).wrapping_mul(1 << 4)
         ^ stage
-        ^ (phase(run).len() as u64) << 60
+        ^ phase_number(run) << 60
 }
 
 pub(super) fn round_work(run: &Run) -> RoundWorkView {
@@ -172,7 +186,7 @@ pub(super) fn round_work(run: &Run) -> RoundWorkView {
     RoundWorkView {
         version: work_version(run),
         round: round(run),
-        checkpoint: run.checkpoint().cloned(),
+        checkpoint: run.checkpoint().cloned().map(Into::into),
         ended: matches!(run.phase, Phase::Ended { .. }),
         works: works.collect(),
     }
@@ -188,10 +202,7 @@ pub(super) fn miner_version(run: &Run, key: &PublicKey) -> u64 {
         Some(Err(_)) => 3,
     });
     // Any change of any part changes the whole: parts are far below what they are multiplied with.
-    works.unwrap_or(0).wrapping_mul(1 << 24)
-        ^ stage.wrapping_mul(1 << 4)
-        ^ channel
-        ^ (phase(run).len() as u64) << 60
+    works.unwrap_or(0).wrapping_mul(1 << 24) ^ stage.wrapping_mul(1 << 4) ^ channel ^ phase_number(run) << 60
 }
 
 pub(super) fn miner(run: &Run, key: &PublicKey) -> MinerView {
@@ -211,7 +222,7 @@ pub(super) fn miner(run: &Run, key: &PublicKey) -> MinerView {
         phase: phase(run).to_owned(),
         round: round(run),
         // A list of all tasks for each of their miners would be most of what is sent.
-        checkpoint: run.checkpoint().map(|c| Stepped { accepted: Vec::new(), ..c.clone() }),
+        checkpoint: run.checkpoint().map(|c| Stepped { accepted: Vec::new(), ..c.clone() }.into()),
         record: known.map_or((0, 0), |m| m.record),
         last: known.and_then(|m| m.last),
         works: works.into_iter().map(|(id, w)| work(run, *id, w)).collect(),

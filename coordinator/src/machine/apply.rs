@@ -2,60 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use watershed_payments::escrow::split;
 use watershed_payments::wallet::NodeAddress;
-use watershed_protocol::market::{Entry, FinalState, Message, Reveal, RunSpec, StepClaim, Stepped};
-use watershed_protocol::{AssignmentId, Digest, Envelope, Msat, PublicKey, RoundNumber, Wire as _, encode};
+use watershed_protocol::market::{Entry, FinalState, RunSpec};
+use watershed_protocol::{AssignmentId, Envelope, Msat, PublicKey};
 
-use super::budget::smallest_round;
 use super::round::add;
 use super::{Effect, Event, Litter, Miner, Phase, Purse, Refusal, Run, Stage, Totals, WorkStage};
 
-/// More than an entry and an envelope add to a message: signer, signature, lengths.
-const ENVELOPE: usize = 256;
-
-/// Refuses what would come to a halt later: rewards that cannot be cut or counted, entries too large for the record.
-fn fits(spec: &RunSpec) -> Result<(), Refusal> {
-    let reward = spec.reward.per_assignment;
-    let most = reward.checked_mul(u64::from(spec.rounds.max_size));
-    if most.is_none() || split(reward, spec.committee.len(), spec.reward.tiers).is_err() {
-        return Err(Refusal::Range("reward.per_assignment"));
-    }
-    let pledged = spec.funding.goal > Msat::ZERO;
-    if pledged && smallest_round(spec).is_none_or(|round| spec.funding.goal < round) {
-        return Err(Refusal::Range("funding.goal"));
-    }
-    let none = Digest([0; 32]);
-    let assignment = AssignmentId::from_bytes([0; 32]);
-    let claim = StepClaim { state: none, loss: u32::MAX };
-    let steps = vec![claim; spec.inner.steps as usize];
-    let reveal = encode(&Message::Reveal(Reveal { assignment, blob: none, start: none, steps }))?;
-    if reveal.len() + ENVELOPE > Entry::MAX_BYTES {
-        return Err(Refusal::Range("inner.steps"));
-    }
-    let checkpoint = Entry::Checkpoint(Stepped {
-        run: spec.id()?,
-        round: RoundNumber(u32::MAX),
-        checkpoint: none,
-        blob: none,
-        velocity: Some(none),
-        accepted: vec![assignment; spec.rounds.max_miners as usize],
-        loss: u32::MAX,
-    });
-    encode(&checkpoint).map_err(|_| Refusal::Range("rounds.max_miners"))?;
-    Ok(())
-}
-
 impl Run {
-    /// A run that was opened with a signed specification, and what that calls for.
+    /// A run that was opened `now` with a signed specification, and what that calls for.
     ///
     /// # Errors
-    /// [`Refusal::Spec`].
-    pub fn open_run(spec: &RunSpec, envelope: &Envelope) -> Result<(Self, Vec<Effect>), Refusal> {
+    /// [`Refusal::Spec`] and [`Refusal::Untrainable`].
+    pub fn open_run(spec: &RunSpec, envelope: &Envelope, now: u64) -> Result<(Self, Vec<Effect>), Refusal> {
         spec.check()?;
-        fits(spec)?;
+        if let Some(fault) = watershed_rounds::faults(spec).into_iter().next() {
+            return Err(Refusal::Untrainable(fault));
+        }
         let needs_pledges = spec.funding.goal > Msat::ZERO;
-        let run = Self {
+        let mut run = Self {
             id: spec.id()?,
             spec: spec.clone(),
             signed: envelope.clone(),
@@ -77,9 +42,16 @@ impl Run {
             purse: Purse::default(),
             version: 1,
             trouble: None,
+            opened: now,
+            got_on: None,
         };
-        let next = if needs_pledges { Effect::Campaign } else { Effect::Prepare };
-        Ok((run, vec![Effect::Record(Box::new(Entry::Run { spec: envelope.clone() })), next]))
+        let mut effects = vec![Effect::Record(Box::new(Entry::Run { spec: envelope.clone() }))];
+        if needs_pledges {
+            effects.push(Effect::Campaign);
+        } else {
+            effects.extend([run.gets_on(now), Effect::Prepare]);
+        }
+        Ok((run, effects))
     }
 
     /// Applies an event. A refused one changes nothing.
@@ -118,7 +90,7 @@ impl Run {
                 Ok(self.retry_step())
             }
             Event::Cancel { reason, .. } => self.cancel(reason, now),
-            Event::Funded { pledges } => self.funded(pledges),
+            Event::Funded { pledges } => self.funded(pledges, now),
             Event::Unfunded { reason } => match self.phase {
                 Phase::Funding => Ok(self.close(FinalState::Cancelled { reason: reason.clone() })),
                 _ => Err(Refusal::Known),
@@ -184,6 +156,7 @@ impl Run {
             Event::FeePaid { miner, payment } => self.fee_paid(*miner, *payment),
             Event::Refunded { pledge, payment, amount } => self.refunded(*pledge, *payment, *amount),
             Event::Finished { left } => self.finished(*left),
+            Event::Idle { since } => self.idle(*since, now),
         }
     }
 
@@ -233,6 +206,7 @@ impl Run {
     fn funded(
         &mut self,
         pledges: &[(watershed_protocol::PaymentHash, Msat)],
+        now: u64,
     ) -> Result<Vec<Effect>, Refusal> {
         if self.phase != Phase::Funding {
             return Err(Refusal::Known);
@@ -247,6 +221,7 @@ impl Run {
                 amount: *amount,
             })));
         }
+        effects.push(self.gets_on(now));
         match self.cancelled.clone() {
             Some(reason) => effects.extend(self.close(FinalState::Cancelled { reason })),
             None => effects.push(Effect::Prepare),

@@ -1,7 +1,7 @@
 //! What a run can still pay, and when it cannot pay another round.
 
 use watershed_protocol::Msat;
-use watershed_protocol::market::{FinalState, RunSpec};
+use watershed_protocol::market::FinalState;
 
 use super::{Effect, Phase, Run};
 
@@ -10,17 +10,6 @@ const PAUSE: u64 = 5;
 
 /// Longest such wait.
 const LONGEST: u64 = 3_600;
-
-/// The most that a task of so many batches can cost: its reward, and a fee for the verdict of everybody.
-pub(super) fn cost(spec: &RunSpec, size: u32) -> Option<Msat> {
-    let fees = spec.reward.verdict_fee.checked_mul(spec.committee.len() as u64)?;
-    spec.reward.per_assignment.checked_mul(u64::from(size))?.checked_add(fees)
-}
-
-/// The most that a round of the fewest miners can cost.
-pub(super) fn smallest_round(spec: &RunSpec) -> Option<Msat> {
-    cost(spec, 1)?.checked_mul(u64::from(spec.rounds.min_miners))
-}
 
 impl Run {
     /// What was pledged, less what is paid, owed and locked. None if the operator pays: then nobody knows.
@@ -36,17 +25,16 @@ impl Run {
     /// Whether the budget pays a round of the fewest miners.
     pub fn can_pay_a_round(&self) -> bool {
         let Some(budget) = self.budget() else { return true };
-        smallest_round(&self.spec).is_some_and(|round| round <= budget)
+        self.spec.smallest_round().is_some_and(|round| round <= budget)
     }
 
     /// Takes a task out of a budget that is to pay so many `others` besides; smaller if it has to be. None if it does not
     /// pay even that.
     pub(super) fn pays(&self, budget: &mut Option<Msat>, size: u32, others: usize) -> Option<u32> {
         let Some(left) = budget else { return Some(size) };
-        let kept = cost(&self.spec, 1)?.checked_mul(others as u64)?;
+        let kept = self.spec.cost(1)?.checked_mul(others as u64)?;
         let sizes = std::iter::successors(Some(size), |size| Some(size / 2).filter(|s| *s > 0));
-        let fits =
-            |size| Some((size, left.checked_sub(cost(&self.spec, size)?).filter(|rest| *rest >= kept)?));
+        let fits = |size| Some((size, left.checked_sub(self.spec.cost(size)?).filter(|rest| *rest >= kept)?));
         let (size, rest) = sizes.into_iter().find_map(fits)?;
         *left = rest;
         Some(size)

@@ -7,6 +7,9 @@ use super::{Event, Phase, Run, Stage, WorkStage};
 impl Run {
     /// The event that is due at `now`, if any. `live` are the miners that were heard of lately.
     pub fn due(&self, now: u64, live: &[PublicKey]) -> Option<Event> {
+        if let Some(idle) = self.idles(now) {
+            return Some(idle);
+        }
         if self.phase != Phase::Running {
             return None;
         }

@@ -154,6 +154,11 @@ pub enum Event {
         /// For the sponsors.
         left: Msat,
     },
+    /// No round ended for as long as its terms give it.
+    Idle {
+        /// When it got on last.
+        since: u64,
+    },
 }
 
 impl Event {
@@ -168,6 +173,6 @@ impl Event {
 
 impl Wire for Event {
     const NAME: &'static str = "watershed/coordinator-event";
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const MAX_BYTES: usize = 2 << 20;
 }

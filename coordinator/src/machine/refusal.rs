@@ -13,6 +13,9 @@ pub enum Refusal {
     /// The specification.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// A specification that nobody can train.
+    #[error("nobody can train this: {0}")]
+    Untrainable(watershed_rounds::Unfit),
     /// Something too long.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -88,7 +91,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Known => "known",
-            Self::Spec(_) => "bad-specification",
+            Self::Spec(_) | Self::Untrainable(_) => "bad-specification",
             Self::Encode(_) => "too-long",
             Self::NotAllowed(_) => "not-allowed",
             Self::NotJoined(_) => "not-joined",

@@ -252,6 +252,7 @@ impl Run {
         if counts {
             self.next_round += 1;
             self.failed = 0;
+            effects.push(self.gets_on(now));
         } else {
             self.back_off(now);
         }

@@ -270,6 +270,10 @@ pub struct Run {
     pub version: u64,
     /// Why the last outer step failed, if it did.
     pub trouble: Option<String>,
+    /// When it was opened, in seconds since 1970.
+    pub opened: u64,
+    /// When its money was there, or the last round ended that counts, in seconds since 1970.
+    pub got_on: Option<u64>,
 }
 
 impl Run {

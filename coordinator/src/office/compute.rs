@@ -8,7 +8,7 @@ use watershed_engine::outer::OuterState;
 use watershed_protocol::market::view::FileView;
 use watershed_protocol::market::{RunSpec, Stepped, TextSource};
 use watershed_protocol::{AssignmentId, Digest, RoundNumber, RunId, SubmissionId};
-use watershed_rounds::{OuterResult, Workbench, floats, floats_of};
+use watershed_rounds::{OuterResult, Unfit, Workbench, faults_with_text, floats, floats_of};
 use watershed_shards::consents;
 use watershed_shards::library::Store;
 use watershed_shards::shard::OpenSet;
@@ -78,12 +78,22 @@ impl Computer {
         .await
     }
 
-    /// Says whether a specification can be run here.
+    /// What keeps a specification from being trained, its text included.
     ///
     /// # Errors
-    /// Why not.
-    pub async fn check(&self, run: RunId, spec: &RunSpec) -> Result<(), MoneyError> {
-        self.with(run, spec, |_| Ok(())).await
+    /// If it cannot be told.
+    pub async fn faults(&self, spec: &RunSpec) -> Result<Vec<Unfit>, MoneyError> {
+        let (store, spec) = (self.store.clone(), spec.clone());
+        blocking(move || {
+            let set = OpenSet::open(&store, spec.data.shards).map_err(|e| {
+                other(format!(
+                    "{e}\nThis coordinator looks in {}; `serve --library` names another place",
+                    store.root().display()
+                ))
+            })?;
+            Ok(faults_with_text(&spec, &set))
+        })
+        .await
     }
 
     /// The first checkpoint.

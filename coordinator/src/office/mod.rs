@@ -176,6 +176,8 @@ impl<M: Money> Office<M> {
                 self.money.cancel_campaign(run, reason).await?;
                 None
             }
+            // It may have ended meanwhile because this failed for too long.
+            Effect::Prepare if self.market.with(run, |r| r.phase != Phase::Preparing)? => None,
             Effect::Prepare => {
                 let (text, first) = self.computer.prepare(run, &spec, &self.blobs).await?;
                 Some(Event::Prepared { text, first })

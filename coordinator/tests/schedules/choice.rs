@@ -18,7 +18,7 @@ fn prepared(change: impl FnOnce(&mut RunSpec)) -> Run {
     (spec.rounds.min_miners, spec.rounds.max_miners, spec.rounds.max_size) = (1, 2, 1);
     spec.rounds.count = 100;
     change(&mut spec);
-    let (mut run, _) = Run::open_run(&spec, &cast().envelope).unwrap();
+    let (mut run, _) = Run::open_run(&spec, &cast().envelope, 0).unwrap();
     run.apply(&crate::book::prepared(&run), 0).unwrap();
     run
 }

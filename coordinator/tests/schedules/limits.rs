@@ -1,7 +1,9 @@
 //! What a schedule of small runs does not reach: sizes.
 
 use watershed_coordinator::machine::{Event, Refusal, Run};
-use watershed_protocol::market::{Join, Message, RunSpec};
+use watershed_payments::escrow::{MAX_LOTS, split};
+use watershed_payments::wallet::ldk::LIMITS;
+use watershed_protocol::market::{Join, Message, RunSpec, SpecError};
 use watershed_protocol::{Envelope, Msat, SecretKey};
 
 use crate::Kind;
@@ -9,24 +11,51 @@ use crate::book::prepared;
 use crate::rng::Rng;
 use crate::setup::{cast, spec};
 
-fn refused(change: impl FnOnce(&mut RunSpec)) -> Option<Refusal> {
+/// Fields for which a specification is refused.
+fn refused(change: impl FnOnce(&mut RunSpec)) -> Option<String> {
     let mut spec = spec(&mut Rng::new(1), Kind::Honest);
     spec.funding.goal = Msat::ZERO;
     change(&mut spec);
-    Run::open_run(&spec, &cast().envelope).err()
+    match Run::open_run(&spec, &cast().envelope, 0).err()? {
+        Refusal::Spec(SpecError::Range { field, .. }) => Some(field.to_owned()),
+        Refusal::Untrainable(fault) => Some(fault.field),
+        other => Some(other.to_string()),
+    }
 }
 
 #[test]
 fn a_run_that_would_come_to_a_halt_is_not_opened() {
     assert_eq!(refused(|_| {}), None);
-    let reward = Some(Refusal::Range("reward.per_assignment"));
-    assert_eq!(refused(|s| s.reward.per_assignment = Msat::ZERO), reward);
+    let named = |field: &str| Some(field.to_owned());
+    assert_eq!(refused(|s| s.reward.per_assignment = Msat::ZERO), named("reward.per_assignment"));
     let overflow = |s: &mut RunSpec| (s.reward.per_assignment, s.rounds.max_size) = (Msat::new(u64::MAX), 2);
-    assert_eq!(refused(overflow), reward);
+    assert_eq!(refused(overflow), named("reward.per_assignment"));
     assert_eq!(refused(|s| s.inner.steps = 1_500), None);
-    assert_eq!(refused(|s| s.inner.steps = 2_000), Some(Refusal::Range("inner.steps")));
+    assert_eq!(refused(|s| s.inner.steps = 2_000), named("inner.steps"));
     assert_eq!(refused(|s| s.rounds.max_miners = 1_900), None);
-    assert_eq!(refused(|s| s.rounds.max_miners = 2_100), Some(Refusal::Range("rounds.max_miners")));
+    assert_eq!(refused(|s| s.rounds.max_miners = 2_100), named("rounds.max_miners"));
+    // What no miner could begin with.
+    assert_eq!(refused(|s| s.inner.warmup_steps = 1_000), named("inner.warmup_steps"));
+    assert_eq!(refused(|s| s.model.head_dim = 3), named("model.head_dim"));
+}
+
+/// What a specification may ask for is what the wallet's own rules can do.
+#[test]
+fn rewards_that_are_allowed_can_be_cut_and_held() {
+    for (members, tiers) in [(1, 1), (2, 4), (16, 8), (3, 6)] {
+        let mut spec =
+            RunSpec::smallest((1..=members).map(|n| SecretKey::from_entropy([n; 32]).unwrap().public()));
+        spec.reward.tiers = tiers;
+        let steps = u64::from(members) * ((1 << tiers) - 1);
+        for reward in [1, steps - 1, steps, steps + 1, 1_000_000] {
+            spec.reward.per_assignment = Msat::new(reward);
+            let cut = split(spec.reward.per_assignment, members.into(), tiers);
+            assert_eq!(spec.check().is_ok(), cut.is_ok(), "{reward} msat, {members} times {tiers}");
+        }
+    }
+    assert_eq!(RunSpec::MAX_LOTS, MAX_LOTS as u64);
+    assert!(LIMITS.final_cltv_for(RunSpec::MAX_WINDOW).is_ok());
+    assert!(LIMITS.final_cltv_for(RunSpec::MAX_WINDOW + 1).is_err());
 }
 
 /// An entry has at most 64 KiB, a message 512 KiB.
@@ -34,7 +63,7 @@ fn a_run_that_would_come_to_a_halt_is_not_opened() {
 fn a_message_that_the_record_cannot_hold_changes_nothing() {
     let mut spec = spec(&mut Rng::new(1), Kind::Honest);
     spec.funding.goal = Msat::ZERO;
-    let (mut run, _) = Run::open_run(&spec, &cast().envelope).unwrap();
+    let (mut run, _) = Run::open_run(&spec, &cast().envelope, 0).unwrap();
     let signer = cast().miners[0];
     let said = |message, envelope: &Envelope| Event::Said { signer, message, envelope: envelope.clone() };
     let join = Join {

@@ -16,7 +16,7 @@ fn opened(fee: u64) -> (RunSpec, Run) {
     let mut spec = spec(&mut Rng::new(1), Kind::Funded);
     spec.funding.goal = Msat::new(1_000_000);
     spec.funding.joining_fee = Msat::new(fee);
-    let run = Run::open_run(&spec, &cast().envelope).unwrap().0;
+    let run = Run::open_run(&spec, &cast().envelope, 0).unwrap().0;
     (spec, run)
 }
 

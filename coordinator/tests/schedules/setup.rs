@@ -80,5 +80,11 @@ pub(crate) fn spec(rng: &mut Rng, kind: Kind) -> RunSpec {
         let tasks = rng.between(u64::from(min_miners), 20);
         spec.funding.goal = Msat::new(task * tasks);
     }
+    // Honest parties get on in time; the rest sometimes do not.
+    spec.funding.idle_seconds = match kind {
+        Kind::Honest => 10_000_000,
+        _ if rng.chance(50) => 10_000_000,
+        _ => rng.small(2_200, 30_000),
+    };
     spec
 }

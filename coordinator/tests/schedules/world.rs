@@ -37,6 +37,9 @@ pub(crate) enum Item {
     Fair,
 }
 
+/// When every run is opened, in seconds since 1970.
+const START: u64 = 1_000_000;
+
 /// More than any run needs, so that one which goes in circles is found.
 const MOST: u32 = 30_000;
 
@@ -70,13 +73,13 @@ impl World {
         let mut rng = Rng::new(seed);
         let spec = spec(&mut rng, kind);
         let signed = Envelope::sign(&spec, &cast().coordinator).unwrap();
-        let (run, effects) = Run::open_run(&spec, &signed).unwrap();
+        let (run, effects) = Run::open_run(&spec, &signed, START).unwrap();
         let parties = Party::all(&mut rng, kind, spec.committee.len());
         let mut world = Self {
             rng,
             kind,
             trace,
-            now: 1_000_000,
+            now: START,
             queue: BTreeMap::new(),
             queued: 0,
             run,
@@ -322,7 +325,7 @@ impl World {
     fn crash(&mut self) {
         self.process += 1;
         self.down = true;
-        let (mut run, mut effects) = Run::open_run(&self.run.spec, &self.run.signed).unwrap();
+        let (mut run, mut effects) = Run::open_run(&self.run.spec, &self.run.signed, START).unwrap();
         for (event, at) in &self.journal {
             effects.extend(run.apply(event, *at).unwrap());
         }

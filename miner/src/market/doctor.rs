@@ -1,5 +1,6 @@
 //! `doctor`: everything that mining needs, and what to do about what is missing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,9 +13,10 @@ use watershed_payments::cli::Session;
 use watershed_payments::control::{Reply, Request};
 use watershed_payments::wallet::ldk::{ChainSource, WalletConfig};
 use watershed_payments::wallet::{ChainTrouble, ChainView};
-use watershed_protocol::PublicKey;
-use watershed_protocol::market::view::{InfoView, RunView};
+use watershed_protocol::market::view::{InfoView, RunView, WaitView};
+use watershed_protocol::{Msat, PublicKey};
 
+use super::choice::{Knows, choose, untrainable};
 use super::home::Home;
 
 /// Free disk below which a run of any size is likely to fail.
@@ -82,12 +84,7 @@ fn free(folder: &Path) -> Option<u64> {
 
 /// Disk that a run takes besides the states between steps: checkpoints, what is carried, the newest state, the text's shards.
 fn needed(run: &RunView) -> u64 {
-    let m = &run.spec.model;
-    let (hidden, head) = (u64::from(m.hidden), u64::from(m.head_dim));
-    let attention = hidden * head * 2 * u64::from(m.heads + m.kv_heads);
-    let layer = attention + 3 * hidden * u64::from(m.ffn);
-    let embeddings = u64::from(m.vocab) * hidden * if m.tied_embeddings { 1 } else { 2 };
-    40 * (embeddings + u64::from(m.layers) * layer) + LITTLE
+    run.spec.model.parameters().unwrap_or_default().saturating_mul(40).saturating_add(LITTLE)
 }
 
 fn look_at_disk(home: &Home, run: Option<&RunView>) -> Finding {
@@ -105,7 +102,10 @@ fn look_at_disk(home: &Home, run: Option<&RunView>) -> Finding {
 
 /// The run that would be worked for, unless one that closes waits for this miner.
 fn look_at_work(runs: &[RunView], chosen: Option<&RunView>, key: Option<PublicKey>) -> Finding {
-    if let Some(run) = runs.iter().find(|r| key.is_some_and(|key| r.waits_for.contains(&key))) {
+    let waits = |r: &&RunView| {
+        key.is_some_and(|key| r.phase == "closing" && r.waits_for.iter().any(|w| w.keys.contains(&key)))
+    };
+    if let Some(run) = runs.iter().find(waits) {
         return bad(
             "work",
             format!(
@@ -115,9 +115,19 @@ fn look_at_work(runs: &[RunView], chosen: Option<&RunView>, key: Option<PublicKe
             "run `watershed-miner run`: it first takes there what is earned, and gives back the rest",
         );
     }
+    let left_out: Vec<String> = untrainable(runs)
+        .map(|(run, fault)| format!("; {run} is left out, nobody can train it: {fault}"))
+        .collect();
+    let left_out = left_out.concat();
     match chosen {
-        Some(run) => good("work", format!("{} ({}), {}", run.title, run.run, run.phase)),
-        None => good("work", "no run at the moment; `run` waits for one"),
+        Some(run) => {
+            let waits = match WaitView::sentence(&run.waits_for) {
+                none if none.is_empty() => String::new(),
+                waits => format!(", waits for {waits}"),
+            };
+            good("work", format!("{} ({}), {}{waits}{left_out}", run.title, run.run, run.phase))
+        }
+        None => good("work", format!("no run at the moment; `run` waits for one{left_out}")),
     }
 }
 
@@ -158,7 +168,13 @@ async fn look_at_coordinator(
                     "turn on time synchronisation (timedatectl set-ntp true)",
                 )
             };
-            let run = super::choose(&runs, None, |_| false);
+            let knows = Knows {
+                named: None,
+                min_price: Msat::ZERO,
+                unfinished: &|_| false,
+                passed: &BTreeSet::new(),
+            };
+            let run = choose(&runs, &knows).map(|(run, _)| run.clone());
             let work = look_at_work(&runs, run.as_ref(), key);
             let found = vec![good("coordinator", format!("{url} on {}", info.network)), clock, work];
             (found, Some(info), run)
@@ -311,8 +327,9 @@ mod tests {
     #[test]
     fn a_miner_that_a_closing_run_waits_for_is_told_so() {
         let key = |byte| SecretKey::from_entropy([byte; 32]).unwrap().public();
+        let wait = WaitView { what: "rewards".to_owned(), text: String::new(), keys: vec![key(1)] };
         let (closing, running) =
-            (RunView { waits_for: vec![key(1)], ..view(1, "closing") }, view(2, "running"));
+            (RunView { waits_for: vec![wait], ..view(1, "closing") }, view(2, "running"));
         let runs = [closing, running.clone()];
         let told = look_at_work(&runs, Some(&running), Some(key(1)));
         assert!(!told.ok && told.found.contains(&runs[0].run.to_string()), "{}", told.found);

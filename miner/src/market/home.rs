@@ -1,6 +1,8 @@
 //! Where a miner keeps everything.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use watershed_payments::cli::Place;
 use watershed_protocol::{PublicKey, RunId, SecretKey};
@@ -36,6 +38,36 @@ impl Home {
             }
         };
         Ok(Self { folder, json: args.json })
+    }
+
+    fn lock(&self) -> Result<File, String> {
+        let path = self.folder.join("running.lock");
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        std::fs::create_dir_all(&self.folder).map_err(failed)?;
+        File::create(&path).map_err(failed)
+    }
+
+    /// Claims the folder for a miner that runs, for as long as the file is held: the system lets go of it whatever ends the
+    /// process. Waits for one that is just ending.
+    pub(super) fn claim(&self) -> Result<File, String> {
+        let file = self.lock()?;
+        for _ in 0..100 {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(200)),
+                Err(TryLockError::Error(e)) => return Err(format!("{}: {e}", self.folder.display())),
+            }
+        }
+        Err(format!(
+            "another miner runs in {}; `watershed-miner status` shows what it does",
+            self.folder.display()
+        ))
+    }
+
+    /// Whether a miner runs here.
+    pub(super) fn is_running(&self) -> bool {
+        let path = self.folder.join("running.lock");
+        File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -81,5 +113,21 @@ impl Home {
         url.map(|u| u.trim().to_owned()).map_err(|_| {
             "say which coordinator with --coordinator URL, or run `watershed-miner init`".to_owned()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_miner_runs_for_as_long_as_its_process_holds_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(&HomeArgs { data: Some(dir.path().join("miner")), json: false }).unwrap();
+        assert!(!home.is_running());
+        let held = home.claim().unwrap();
+        assert!(home.is_running());
+        drop(held);
+        assert!(!home.is_running());
     }
 }

@@ -1,5 +1,6 @@
 //! Working for a run: its commands.
 
+mod choice;
 mod conduct;
 mod doctor;
 mod fee;
@@ -13,17 +14,19 @@ mod terms;
 mod word;
 mod worker;
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use watershed_commons::client::Client;
 use watershed_engine::device::{self, DeviceChoice, OpenDevice};
 use watershed_engine::selftest;
-use watershed_payments::cli::{SetupArgs, WalletCommand};
+use watershed_payments::cli::{SetupArgs, WalletCommand, listen_address};
 use watershed_payments::wallet::ldk::ChainSource;
 use watershed_payments::wallet::{Network, NodeAddress};
-use watershed_protocol::market::view::RunView;
 use watershed_protocol::{Msat, RunId};
 
+use choice::{Class, Knows, choose};
 pub(crate) use conduct::{Cheat, Conduct};
 use fee::FeeFrom;
 use home::Home;
@@ -47,7 +50,7 @@ pub(crate) struct InitArgs {
     #[arg(long, env = "WATERSHED_CHAIN", hide_env_values = true)]
     chain: ChainSource,
     /// Where the coordinator reaches this node
-    #[arg(long, default_value = "127.0.0.1:9736", value_name = "HOST:PORT")]
+    #[arg(long, default_value = "127.0.0.1:9736", value_name = "HOST:PORT", value_parser = listen_address)]
     listen: String,
 }
 
@@ -72,7 +75,8 @@ pub(crate) struct RunArgs {
     /// The coordinator [default: the one given to `init`]
     #[arg(long, env = "WATERSHED_COORDINATOR_URL", value_name = "URL")]
     coordinator: Option<String>,
-    /// The run to work for [default: one that closes with work of yours in it, else the newest that is not over]
+    /// The run to work for [default: one that closes with work of yours in it, else the best paid of those that have their
+    /// money, and another one as soon as it is better]
     #[arg(long, value_name = "RUN")]
     run: Option<RunId>,
     /// The device: auto, cpu, gpu or gpu:N
@@ -137,10 +141,10 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Outcome {
     runtime()?.block_on(doctor::examine(&home, url.ok(), args.device))
 }
 
-pub(crate) fn wallet(args: &WalletArgs) -> Outcome {
+pub(crate) fn wallet(args: &WalletArgs) -> Result<ExitCode, String> {
     let home = Home::new(&args.home)?;
     let outcome = runtime()?.block_on(watershed_payments::cli::wallet(&home.place(), args.command.clone()));
-    outcome.map(drop).map_err(|e| e.to_string())
+    outcome.map_err(|e| e.to_string())
 }
 
 pub(crate) fn status(args: &HomeArgs) -> Outcome {
@@ -151,25 +155,17 @@ pub(crate) fn earnings(args: &HomeArgs) -> Outcome {
     report::earnings(&Home::new(args)?)
 }
 
-/// The run to work for: the one that was named, else one that closes while this miner has work in it (lots end only where its
-/// wallet runs: without it they would stay locked until they expire), else the newest that is not over.
-fn choose(runs: &[RunView], named: Option<RunId>, unfinished: impl Fn(RunId) -> bool) -> Option<RunView> {
-    let newest = || runs.iter().rev();
-    let found = match named {
-        Some(run) => newest().find(|r| r.run == run),
-        None => newest()
-            .find(|r| r.phase == "closing" && unfinished(r.run))
-            .or_else(|| newest().find(|r| r.phase != "ended" && r.phase != "closing")),
-    };
-    found.cloned()
-}
+/// For how long a run that gave nothing, or failed here, comes after others.
+const PASSED: Duration = Duration::from_secs(1_800);
 
 /// What `run` does next.
 enum Next {
     /// Nothing: it was told to stop, or its run is over.
     Done,
-    /// It looks again for something to work for.
+    /// It looks again for something to work for, in a while.
     Wait,
+    /// It looks again at once.
+    Again,
     /// It works for this coordinator no more.
     Leave(String),
 }
@@ -183,6 +179,10 @@ struct Mining {
     conduct: Conduct,
     /// Whether the coordinator has answered and a run was begun.
     worked: bool,
+    /// Runs that others come before, and since when.
+    passed: BTreeMap<RunId, Instant>,
+    /// Runs of which it was said that nobody can train them.
+    refused: BTreeSet<RunId>,
     said: String,
 }
 
@@ -205,26 +205,57 @@ impl Mining {
             }
             Err(e) => return Err(e.to_string()),
         };
-        let unfinished = |run| Keep::new(self.home.run(run)).has_work();
-        match choose(&runs, args.run, unfinished) {
-            Some(run) => {
-                self.said.clear();
-                let Self { home, client, device, conduct, .. } = &*self;
-                let with = session::With { home, client, args, device, conduct: *conduct };
-                let mut began = false;
-                let ended = session::work(&with, &run, &mut began).await;
-                self.worked |= began;
-                Ok(match ended? {
-                    session::Left::Distrusted(why) => Next::Leave(why),
-                    session::Left::Over if !args.once && args.run.is_none() => Next::Wait,
-                    session::Left::Over | session::Left::Stopped => Next::Done,
-                })
+        for (run, fault) in choice::untrainable(&runs) {
+            if self.refused.insert(run) {
+                eprintln!("run {run} is left out, because nobody can train it: {fault}");
             }
-            None if args.run.is_some() => Err("the coordinator has no such run".to_owned()),
-            None => {
-                let text = format!("waiting for a run at {}", self.url);
-                self.say(&text);
-                Ok(Next::Wait)
+        }
+        self.passed.retain(|_, since| since.elapsed() < PASSED);
+        let passed = self.passed.keys().copied().collect();
+        let unfinished = |run| Keep::new(self.home.run(run)).has_work();
+        let knows =
+            Knows { named: args.run, min_price: args.min_price, unfinished: &unfinished, passed: &passed };
+        let Some((run, _)) = choose(&runs, &knows) else {
+            if args.run.is_some() {
+                return Err("the coordinator has no such run".to_owned());
+            }
+            let text = format!("waiting for a run at {}", self.url);
+            self.say(&text);
+            report::note(&self.home, &text);
+            return Ok(Next::Wait);
+        };
+        self.said.clear();
+        let with = session::With {
+            home: &self.home,
+            client: &self.client,
+            args,
+            device: &self.device,
+            conduct: self.conduct,
+            passed: &passed,
+        };
+        let mut began = false;
+        let ended = session::work(&with, run, &mut began).await;
+        self.worked |= began;
+        match ended {
+            Ok(session::Left::Distrusted(why)) => Ok(Next::Leave(why)),
+            Ok(session::Left::Over) if !args.once && args.run.is_none() => Ok(Next::Wait),
+            Ok(session::Left::Over | session::Left::Stopped) => Ok(Next::Done),
+            Ok(session::Left::Better) => Ok(Next::Again),
+            Ok(session::Left::Passed) => {
+                eprintln!("nothing came of run {} for long; another one comes first for a while", run.run);
+                self.passed.insert(run.run, Instant::now());
+                Ok(Next::Again)
+            }
+            Err(e) => {
+                // What is wrong with one run is no reason to leave another.
+                let failed = passed.iter().copied().chain([run.run]).collect();
+                let others = choose(&runs, &Knows { passed: &failed, ..knows });
+                if others.is_none_or(|(_, class)| class > Class::Trains) {
+                    return Err(e);
+                }
+                eprintln!("{e}\nanother run comes first for a while");
+                self.passed.insert(run.run, Instant::now());
+                Ok(Next::Again)
             }
         }
     }
@@ -232,6 +263,15 @@ impl Mining {
 
 pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
     let home = Home::new(&args.home)?;
+    // Held until the process ends, whatever ends it.
+    let _running = home.claim()?;
+    report::note(&home, "starting");
+    let outcome = mine(args, conduct, home.clone());
+    report::note(&home, "stopped");
+    outcome
+}
+
+fn mine(args: &RunArgs, conduct: Conduct, home: Home) -> Outcome {
     let url = home.coordinator(args.coordinator.as_deref())?;
     let opened = device::open(args.device).map_err(|e| e.to_string())?;
     selftest::check(&opened.device).map_err(|e| {
@@ -240,19 +280,29 @@ pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
     eprintln!("device {} computes every operation to the bit", opened.name);
     runtime()?.block_on(async {
         let client = Client::new(&url).map_err(|e| e.to_string())?;
-        let mut mining =
-            Mining { home, url, client, device: opened, conduct, worked: false, said: String::new() };
+        let mut mining = Mining {
+            home,
+            url,
+            client,
+            device: opened,
+            conduct,
+            worked: false,
+            passed: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            said: String::new(),
+        };
         let mut again = Duration::from_secs(2);
         loop {
             match mining.once(args).await {
                 Ok(Next::Done) => return Ok(()),
                 Ok(Next::Leave(why)) => return Err(why),
                 Ok(Next::Wait) => again = Duration::from_secs(2),
+                Ok(Next::Again) => again = Duration::ZERO,
                 // What never worked is for its owner to put right; what did comes back.
                 Err(e) if !mining.worked => return Err(e),
                 Err(e) => {
                     mining.say(&format!("{e}\ntrying again, in a minute at most"));
-                    again = (again * 2).min(Duration::from_secs(60));
+                    again = (again * 2).clamp(Duration::from_secs(2), Duration::from_secs(60));
                 }
             }
             tokio::select! {
@@ -265,8 +315,9 @@ pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use watershed_protocol::RunId;
     use watershed_protocol::market::RunSpec;
+    use watershed_protocol::market::view::RunView;
 
     pub(super) fn view(byte: u8, phase: &str) -> RunView {
         RunView {
@@ -277,6 +328,8 @@ mod tests {
             paused: false,
             trouble: String::new(),
             waits_for: Vec::new(),
+            opened: 0,
+            idle_at: None,
             rounds_done: 0,
             rounds: 1,
             round: None,
@@ -286,21 +339,5 @@ mod tests {
             spec: RunSpec::smallest([]),
             signed: String::new(),
         }
-    }
-
-    /// What a miner that was killed in the last round starts again with: its lots wait for its wallet.
-    #[test]
-    fn a_run_that_closes_is_gone_back_to_while_work_is_left_in_it() {
-        let id = |byte| RunId::from_bytes([byte; 32]);
-        let chosen = |runs: &[RunView], named, left: &[RunId]| {
-            choose(runs, named, |run| left.contains(&run)).map(|r| r.run)
-        };
-        let runs = [view(1, "closing"), view(2, "running"), view(3, "ended")];
-        assert_eq!(chosen(&runs, None, &[]), Some(id(2)));
-        assert_eq!(chosen(&runs, None, &[id(1), id(2)]), Some(id(1)));
-        assert_eq!(chosen(&runs, None, &[id(3)]), Some(id(2)));
-        assert_eq!(chosen(&runs, Some(id(3)), &[id(1)]), Some(id(3)));
-        assert_eq!(chosen(&runs[..1], None, &[]), None);
-        assert_eq!(chosen(&runs[..1], None, &[id(1)]), Some(id(1)));
     }
 }

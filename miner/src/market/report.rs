@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use time::Date;
 use watershed_payments::store::{SqliteStore, Store as _};
 use watershed_protocol::Msat;
 use watershed_protocol::market::view::{MinerView, RunView};
 
 use super::home::Home;
-use super::session::{Wallet, lock};
+use super::session::lock;
 
 /// The Julian day of 1970-01-01.
 const EPOCH: i32 = 2_440_588;
@@ -25,8 +26,9 @@ const DAY: u64 = 86_400;
 /// How often the file for `status` is written.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What `status` shows.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// What a miner that runs leaves for `status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 struct Status {
     run: String,
     title: String,
@@ -34,15 +36,36 @@ struct Status {
     round: Option<u32>,
     rounds: u32,
     doing: String,
-    step: u32,
+    /// Steps taken of the assignment under way, and the loss before the last of them; none while nothing is trained.
+    step: Option<(u32, f32)>,
     steps: u32,
-    loss: f32,
     locked: Msat,
-    earned_today: Msat,
-    earned: Msat,
     accepted: u32,
     rejected: u32,
     at: u64,
+}
+
+fn path(home: &Home) -> PathBuf {
+    home.folder().join("status.json")
+}
+
+fn read(home: &Home) -> Option<Status> {
+    serde_json::from_slice(&std::fs::read(path(home)).ok()?).ok()
+}
+
+fn write(path: &Path, status: &Status) {
+    if let Ok(text) = serde_json::to_vec(status) {
+        let partial = path.with_extension("partial");
+        // Only for `status`; the next second brings another.
+        let _ = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
+    }
+}
+
+/// Leaves what a miner does that works for no run just now.
+pub(super) fn note(home: &Home, doing: &str) {
+    let before = read(home).unwrap_or_default();
+    let status = Status { doing: doing.to_owned(), round: None, step: None, at: now(), ..before };
+    write(&path(home), &status);
 }
 
 /// Shows what happens, and keeps it for `status`.
@@ -67,50 +90,52 @@ impl Reporter {
             title: run.title.clone(),
             rounds: run.rounds,
             steps,
+            phase: run.phase.clone(),
+            doing: "joining".to_owned(),
+            at: now(),
             ..Status::default()
         };
-        Self { path: home.folder().join("status.json"), bar, status: Mutex::new((status, None)) }
+        let path = path(home);
+        write(&path, &status);
+        Self { path, bar, status: Mutex::new((status, None)) }
     }
 
     /// A step was taken.
     pub(super) fn step(&self, round: u32, step: u32, loss: f32) {
         self.bar.set_position(u64::from(step));
-        self.bar.set_message(format!("round {}, loss {loss:.4}", round + 1));
+        self.bar.set_message(format!("round {round}, loss {loss:.4}"));
         let (status, _) = &mut *lock(&self.status);
-        (status.step, status.loss) = (step, loss);
+        status.step = Some((step, loss));
     }
 
     /// The steps are done.
     pub(super) fn trained(&self) {
         self.bar.reset();
+        lock(&self.status).0.step = None;
     }
 
-    /// Writes the file for `status`, not too often.
-    pub(super) fn show(&self, view: &MinerView, wallet: &Wallet) {
+    /// Writes the file for `status`, not too often. The run `waits` for this, if for anything.
+    pub(super) fn show(&self, view: &MinerView, waits: &str) {
         let (status, written) = &mut *lock(&self.status);
         if written.is_some_and(|at| at.elapsed() < EVERY) {
             return;
         }
         *written = Some(Instant::now());
         status.phase.clone_from(&view.phase);
-        status.round = view.round.as_ref().map(|r| r.number + 1);
+        status.round = view.round.as_ref().map(|r| r.number);
         let work = view.works.iter().rfind(|w| !w.judged);
-        status.doing = work.map_or_else(|| "waiting for a task".to_owned(), |w| w.stage.clone());
+        status.doing = match work {
+            Some(work) => work.stage.clone(),
+            None if waits.is_empty() => "waiting for a task".to_owned(),
+            None => format!("waiting for a task; the run waits for {waits}"),
+        };
         let locked = |w: &watershed_protocol::market::view::WorkView| {
             matches!(w.stage.as_str(), "paid" | "confirming" | "locked" | "committed" | "revealed")
         };
         status.locked = work.filter(|w| locked(w)).map(|w| w.assignment.reward).unwrap_or_default();
         (status.accepted, status.rejected) = view.record;
         status.at = now();
-        if let Ok(days) = by_day(wallet.store()) {
-            status.earned = days.values().fold(Msat::ZERO, |sum, (a, _)| sum.checked_add(*a).unwrap_or(sum));
-            status.earned_today = days.get(&(now() / DAY)).map(|(a, _)| *a).unwrap_or_default();
-        }
-        if let Ok(text) = serde_json::to_vec(status) {
-            let partial = self.path.with_extension("partial");
-            // Only for `status`; the next second brings another.
-            let _ = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, &self.path));
-        }
+        write(&self.path, status);
     }
 
     /// Nothing more is shown.
@@ -147,28 +172,57 @@ fn date(day: u64) -> String {
     date.map_or_else(|| format!("day {day}"), |date| date.to_string())
 }
 
+/// What was earned today and in all, as `earnings` says it.
+fn earned(home: &Home) -> Result<(Msat, Msat), String> {
+    let path = home.wallet().join("payments.sqlite");
+    if !path.exists() {
+        return Ok((Msat::ZERO, Msat::ZERO));
+    }
+    let days = by_day(&SqliteStore::open(&path).map_err(|e| e.to_string())?)?;
+    let today = days.get(&(now() / DAY)).map(|(amount, _)| *amount).unwrap_or_default();
+    Ok((today, total(&days)))
+}
+
+fn total(days: &BTreeMap<u64, (Msat, u32)>) -> Msat {
+    days.values().fold(Msat::ZERO, |sum, (amount, _)| sum.checked_add(*amount).unwrap_or(sum))
+}
+
+/// How a miner stands, in lines for people.
+fn lines(status: Option<&Status>, running: bool, now: u64, (today, all): (Msat, Msat)) -> Vec<String> {
+    let mut lines = vec![match (running, status) {
+        (true, _) => "running".to_owned(),
+        (false, None) => "no miner has run here yet; start one with `watershed-miner run`".to_owned(),
+        (false, Some(status)) => {
+            format!("not running since {} s; what it did last:", now.saturating_sub(status.at))
+        }
+    }];
+    if let Some(status) = status {
+        if !status.run.is_empty() {
+            lines.push(format!("run       {} ({})", status.run, status.title));
+            let round =
+                status.round.map_or_else(String::new, |r| format!(", round {r} of {}", status.rounds));
+            lines.push(format!("phase     {}{round}", status.phase));
+        }
+        let step =
+            status.step.map(|(step, loss)| format!("; step {step} of {}, loss {loss:.4}", status.steps));
+        lines.push(format!("doing     {}{}", status.doing, step.unwrap_or_default()));
+        lines.push(format!("locked    {}", status.locked));
+        lines.push(format!("work      {} accepted, {} rejected", status.accepted, status.rejected));
+    }
+    lines.push(format!("earned    {today} today, {all} in total"));
+    lines
+}
+
 pub(super) fn status(home: &Home) -> Result<(), String> {
-    let bytes = std::fs::read(home.folder().join("status.json"));
-    let bytes =
-        bytes.map_err(|_| "no miner has run here yet; start one with `watershed-miner run`".to_owned())?;
-    let status: Status = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+    let (status, running, earned) = (read(home), home.is_running(), earned(home)?);
     if home.json {
-        println!("{}", serde_json::to_string(&status).map_err(|e| e.to_string())?);
+        let (today, all) = earned;
+        println!("{}", json!({ "running": running, "last": status, "earned_today": today, "earned": all }));
         return Ok(());
     }
-    let age = now().saturating_sub(status.at);
-    if age > 60 {
-        println!("not running; this is {age} seconds old");
+    for line in lines(status.as_ref(), running, now(), earned) {
+        println!("{line}");
     }
-    println!("run       {} ({})", status.run, status.title);
-    let round = status
-        .round
-        .map_or_else(|| "between rounds".to_owned(), |r| format!("round {r} of {}", status.rounds));
-    println!("phase     {}, {round}", status.phase);
-    println!("doing     {}; step {} of {}, loss {:.4}", status.doing, status.step, status.steps, status.loss);
-    println!("locked    {}", status.locked);
-    println!("earned    {} today, {} in total", status.earned_today, status.earned);
-    println!("work      {} accepted, {} rejected", status.accepted, status.rejected);
     Ok(())
 }
 
@@ -178,7 +232,7 @@ pub(super) fn earnings(home: &Home) -> Result<(), String> {
         return Err("there is no wallet here; make one with `watershed-miner init`".to_owned());
     }
     let days = by_day(&SqliteStore::open(&path).map_err(|e| e.to_string())?)?;
-    let total = days.values().fold(Msat::ZERO, |sum, (a, _)| sum.checked_add(*a).unwrap_or(sum));
+    let total = total(&days);
     if home.json {
         let days: Vec<_> = days.iter().map(|(day, (amount, lots))| serde_json::json!({ "day": date(*day), "amount": amount, "lots": lots })).collect();
         println!("{}", serde_json::json!({ "days": days, "total": total }));
@@ -194,6 +248,29 @@ pub(super) fn earnings(home: &Home) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_says_whether_a_miner_runs_and_shows_a_loss_only_while_it_trains() {
+        let waiting = Status {
+            doing: "waiting for a task; the run waits for pledges".to_owned(),
+            at: 90,
+            ..Status::default()
+        };
+        let said = |status: Option<&Status>, running| {
+            lines(status, running, 100, (Msat::ZERO, Msat::ZERO)).join("\n")
+        };
+        let running = said(Some(&waiting), true);
+        assert!(
+            running.starts_with("running") && !running.contains("loss") && running.contains("pledges"),
+            "{running}"
+        );
+        assert!(said(Some(&waiting), false).starts_with("not running since 10 s"));
+        assert!(
+            said(None, true).starts_with("running") && said(None, false).starts_with("no miner has run here")
+        );
+        let training = Status { step: Some((3, 2.5)), steps: 15, ..waiting };
+        assert!(said(Some(&training), true).contains("step 3 of 15, loss 2.5000"));
+    }
 
     #[test]
     fn days_have_their_dates() {

@@ -1,5 +1,7 @@
 //! One run, from joining to its end.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,15 +17,16 @@ use watershed_payments::wallet::ldk::{LdkWallet, WalletConfig};
 use watershed_payments::wallet::{NodeAddress, Wallet as _};
 use watershed_payments::{control, wallet::WalletError};
 use watershed_protocol::data::{Split, WindowSpec};
-use watershed_protocol::market::view::{MinerView, RunView};
+use watershed_protocol::market::view::{MinerView, RunView, WaitView};
 use watershed_protocol::market::{Assignment, Join, Message, RunSpec};
 use watershed_protocol::{Digest, Msat, PublicKey, RoundNumber, RunId, SecretKey, ShardSetId};
 use watershed_rounds::Workbench;
 use watershed_shards::library::Store;
 use watershed_shards::shard::OpenSet;
-use watershed_shards::transfer::{SetFile, install_file};
+use watershed_shards::transfer;
 
 use super::RunArgs;
+use super::choice::{Class, Knows, choose};
 use super::conduct::Conduct;
 use super::fee::{Fee, FeeFrom};
 use super::home::Home;
@@ -45,11 +48,11 @@ const CHANNEL: Duration = Duration::from_secs(30);
 /// How often the coordinator's log is held against what was seen of it before.
 const WATCH: Duration = Duration::from_secs(20);
 
+/// How often it is looked whether there is something better to do.
+const AROUND: Duration = Duration::from_secs(15);
+
 /// For how long a coordinator that is left is waited for, to have in its books what is settled here.
 const PARTING: Duration = Duration::from_secs(120);
-
-/// Largest file of a shard set.
-const MAX_FILE: u64 = 4 << 30;
 
 pub(super) type Wallet = Treasury<LdkWallet, SqliteStore>;
 
@@ -92,31 +95,13 @@ impl Context {
 
 /// Downloads what is missing of the run's shard set.
 async fn fetch(client: &Client, run: RunId, store: &Store, id: ShardSetId) -> Result<(), String> {
-    if OpenSet::open(store, id).is_ok() {
-        return Ok(());
-    }
     let files = client.files(run).await.map_err(|e| e.to_string())?;
-    let total: u64 = files.iter().map(|f| f.bytes).sum();
-    eprintln!("downloading the run's text: {:.1} MB in {} files", total as f64 / 1e6, files.len());
-    for file in files {
-        let role = match file.role.as_str() {
-            "set" => SetFile::Set,
-            "index" => SetFile::Index,
-            "shard" => SetFile::Shard(file.sha256),
-            other => return Err(format!("the coordinator names a file of an unknown kind, {other:?}")),
-        };
-        let incoming = store.root().join("incoming").join(file.sha256.to_string());
-        if file.bytes > MAX_FILE {
-            return Err(format!(
-                "the coordinator names a file of {} bytes as part of the run's text",
-                file.bytes
-            ));
-        }
-        let arrived = client.download_to(file.sha256, &incoming, file.bytes).await;
-        arrived.map_err(|e| e.to_string())?;
-        install_file(store, id, role, &incoming).map_err(|e| e.to_string())?;
+    if OpenSet::open(store, id).is_err() {
+        let total: u64 = files.iter().map(|f| f.bytes).sum();
+        eprintln!("downloading the run's text: {:.1} MB in {} files", total as f64 / 1e6, files.len());
     }
-    OpenSet::open(store, id).map(drop).map_err(|e| format!("the run's text is not what its name says: {e}"))
+    let download = |sha256, to: PathBuf, bytes| async move { client.download_to(sha256, &to, bytes).await };
+    transfer::fetch(store, id, &files, download).await.map_err(|e| e.to_string())
 }
 
 /// A window for measuring speed: the first of the run.
@@ -167,6 +152,21 @@ pub(super) enum Left {
     Stopped,
     /// The coordinator rewrote its record or broke its word; with what proves it.
     Distrusted(String),
+    /// Another run is better, and nothing is left to be done here.
+    Better,
+    /// Nothing came of it for so long that another run comes first.
+    Passed,
+}
+
+/// What is seen of a coordinator's runs while one of them is worked for.
+#[derive(Clone, Debug)]
+struct Around {
+    /// Whether another run is better than this one.
+    better: bool,
+    /// Whether there is another one that has its money, should nothing come of this one.
+    instead: bool,
+    /// What this one waits for.
+    waits: String,
 }
 
 /// What a miner works with, whatever the run.
@@ -176,6 +176,8 @@ pub(super) struct With<'a> {
     pub(super) args: &'a RunArgs,
     pub(super) device: &'a OpenDevice,
     pub(super) conduct: Conduct,
+    /// Runs that others come before.
+    pub(super) passed: &'a BTreeSet<RunId>,
 }
 
 /// Works for a run until there is nothing more to do for it. `began` is set when everything that is needed for it is there.
@@ -208,7 +210,7 @@ async fn worked(
     wallet: &Wallet,
     begun: &mut bool,
 ) -> Result<Left, String> {
-    let With { home, client, args, device, conduct } = *with;
+    let With { home, client, args, device, conduct, .. } = *with;
     let key = home.key()?;
     let keep = Keep::new(home.run(run.run));
     let store = Store::new(&keep.library());
@@ -263,11 +265,14 @@ async fn worked(
         pins: Pins::new(&home.folder().join("logs")),
     };
     let (news, view) = watch::channel(None::<MinerView>);
+    let (seen, around) = watch::channel(None::<Around>);
     let poll = poll(&context, &news);
+    let look = look_around(with, id, &seen);
     let tasks = Tasks::new(context.clone(), Arc::new(Mutex::new(worker)), join);
     let outcome = tokio::select! {
-        ended = turn(&context, tasks, args.joining_fee, view) => ended,
+        ended = turn(&context, tasks, args.joining_fee, view, around) => ended,
         () = poll => Ok(Left::Stopped),
+        () = look => Ok(Left::Stopped),
     };
     context.reporter.leave();
     outcome
@@ -296,6 +301,31 @@ async fn poll(context: &Context, news: &watch::Sender<Option<MinerView>>) {
     }
 }
 
+/// Keeps looking at which runs there are.
+async fn look_around(with: &With<'_>, run: RunId, seen: &watch::Sender<Option<Around>>) {
+    let unfinished = |run| Keep::new(with.home.run(run)).has_work();
+    let without = with.passed.iter().copied().chain([run]).collect();
+    let knows = |passed| Knows {
+        named: with.args.run,
+        min_price: with.args.min_price,
+        unfinished: &unfinished,
+        passed,
+    };
+    loop {
+        tokio::time::sleep(AROUND).await;
+        // A coordinator that is away is told of by whoever waits for its news.
+        let Ok(runs) = with.client.runs().await else { continue };
+        let other = |passed| choose(&runs, &knows(passed)).filter(|(other, _)| other.run != run);
+        let here = runs.iter().find(|r| r.run == run);
+        let around = Around {
+            better: other(with.passed).is_some(),
+            instead: other(&without).is_some_and(|(_, class)| class <= Class::Trains),
+            waits: here.map(|r| WaitView::sentence(&r.waits_for)).unwrap_or_default(),
+        };
+        let _ = seen.send(Some(around));
+    }
+}
+
 /// Takes no more work from this coordinator. What is done is still paid for.
 async fn distrust(context: &Context, why: String) -> (String, Instant) {
     eprintln!("{why}\nNo more work is taken from this coordinator.");
@@ -309,6 +339,7 @@ async fn turn(
     mut tasks: Tasks,
     from: FeeFrom,
     mut view: watch::Receiver<Option<MinerView>>,
+    around: watch::Receiver<Option<Around>>,
 ) -> Result<Left, String> {
     let mut changes = context.wallet.changes();
     let mut joined: Option<Instant> = None;
@@ -319,6 +350,9 @@ async fn turn(
     let watched = watch(&context.client, context.pins.clone(), WATCH);
     tokio::pin!(stopped, watched);
     let mut distrusted = context.keep.distrust()?.map(|why| (why, Instant::now()));
+    // A round that is under way when it joins is waited for, and then some.
+    let patience = Duration::from_secs(context.spec.rounds.stages().saturating_add(300));
+    let (mut idle, mut leaving, mut waits) = (Instant::now(), false, String::new());
     loop {
         tokio::select! {
             () = &mut stopped => {
@@ -348,6 +382,30 @@ async fn turn(
             eprintln!("the run is over");
             return Ok(Left::Over);
         }
+        let at_rest = now.works.iter().all(|w| w.judged || w.stage == "dropped") && tasks.all_closed(&now);
+        if !at_rest {
+            idle = Instant::now();
+        }
+        if let Some(around) = around.borrow().clone().filter(|_| distrusted.is_none()) {
+            // Between rounds only: what is begun is finished.
+            if std::mem::replace(&mut leaving, around.better) != around.better && around.better {
+                eprintln!("another run is better: this one is left when what is begun is done");
+                let _ = context.say(&Message::Leave { run: context.run }).await;
+            }
+            if at_rest && around.better {
+                return Ok(Left::Better);
+            }
+            if at_rest && around.instead && idle.elapsed() > patience {
+                let _ = context.say(&Message::Leave { run: context.run }).await;
+                return Ok(Left::Passed);
+            }
+            if std::mem::replace(&mut waits, around.waits.clone()) != around.waits
+                && at_rest
+                && !waits.is_empty()
+            {
+                eprintln!("the run waits for {waits}");
+            }
+        }
         if now.channel != said && now.active {
             said.clone_from(&now.channel);
             match said.as_str() {
@@ -360,7 +418,7 @@ async fn turn(
         }
         let failed = now.active && now.channel != "ready" && now.channel != "none yet";
         let due = joined.is_none_or(|at| at.elapsed() > if failed { CHANNEL } else { again });
-        let wanted = !now.ended && now.phase != "closing" && distrusted.is_none();
+        let wanted = !now.ended && now.phase != "closing" && distrusted.is_none() && !leaving;
         if (!now.active || joined.is_none() || failed) && due && wanted {
             match fee.join(context, tasks.join()).await {
                 Ok(_) => (joined, again) = (Some(Instant::now()), AGAIN),
@@ -384,7 +442,7 @@ async fn turn(
             context.keep.note_distrust(&why);
             distrusted = Some(distrust(context, why).await);
         }
-        context.reporter.show(&now, &context.wallet);
+        context.reporter.show(&now, &waits);
     }
 }
 

@@ -96,7 +96,7 @@ impl Tasks {
                     Err(e) => {
                         let again = job.said.as_ref() == Some(&e);
                         if !again {
-                            eprintln!("round {}: {e}", work.assignment.round.0 + 1);
+                            eprintln!("round {}: {e}", work.assignment.round.0);
                         }
                         job.said = Some(e);
                     }
@@ -224,7 +224,7 @@ impl Tasks {
             let busy = self.jobs.values().any(|j| j.training.as_ref().is_some_and(|t| !t.is_finished()));
             if !busy {
                 let until = reports.iter().map(|(_, deadline)| *deadline).min().unwrap_or_default();
-                let round = work.assignment.round.0 + 1;
+                let round = work.assignment.round.0;
                 eprintln!(
                     "round {round}: {} are locked here until block {until}; training",
                     work.assignment.reward
@@ -342,7 +342,7 @@ impl Tasks {
         let bytes = self.context.keep.checkpoint(work.assignment.checkpoint)?;
         let bytes = bytes.ok_or("the checkpoint of this assignment is no longer here")?;
         let (worker, context, id) = (Arc::clone(&self.worker), self.context.clone(), work.id);
-        let (assignment, round) = (work.assignment.clone(), work.assignment.round.0 + 1);
+        let (assignment, round) = (work.assignment.clone(), work.assignment.round.0);
         job.opening = Some(tokio::spawn(async move {
             let step = asked.step;
             let made = tokio::task::spawn_blocking(move || {
@@ -382,7 +382,7 @@ impl Tasks {
             match verdict.outcome {
                 Outcome::Earned { preimages, .. } => self.settle(&preimages).await?,
                 Outcome::Rejected(fault) => {
-                    eprintln!("round {}: rejected by {validator}: {fault}", work.assignment.round.0 + 1);
+                    eprintln!("round {}: rejected by {validator}: {fault}", work.assignment.round.0);
                 }
             }
             job.settled.insert(validator);
@@ -424,7 +424,7 @@ impl Tasks {
                 self.context.wallet.give_back(subject, Some(&left), why).await.map_err(|e| e.to_string())?;
             }
             job.gave_back = true;
-            let round = work.assignment.round.0 + 1;
+            let round = work.assignment.round.0;
             if work.stage == "dropped" {
                 eprintln!("round {round}: not counted: {}", work.reason);
             }
@@ -443,7 +443,7 @@ impl Tasks {
             self.say(&Message::Receipts { assignment: work.id, receipts }).await?;
         }
         if !job.closed {
-            eprintln!("round {}: earned {paid} of {}", work.assignment.round.0 + 1, work.assignment.reward);
+            eprintln!("round {}: earned {paid} of {}", work.assignment.round.0, work.assignment.reward);
         }
         job.closed = true;
         Ok(())
@@ -471,7 +471,7 @@ impl Tasks {
             if let Outcome::Earned { preimages, .. } = given.outcome {
                 self.settle(&preimages).await?;
             }
-            let round = work.assignment.round.0 + 1;
+            let round = work.assignment.round.0;
             eprintln!("round {round}: the verdict of {validator} came from itself");
             job.settled.insert(validator);
         }

@@ -16,7 +16,7 @@ pub(super) fn broken(keep: &Keep, work: &WorkView, url: &str) -> Option<String> 
     Some(format!(
         "the coordinator signed that it took the {kind} of round {}, and now says: {}\nIts signature proves that to anybody: \
          watershed-validator audit {url} --promise {}",
-        work.assignment.round.0 + 1,
+        work.assignment.round.0,
         work.reason,
         proof.display()
     ))

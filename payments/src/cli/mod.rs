@@ -20,9 +20,9 @@ use watershed_protocol::Preimage;
 use crate::control::{Reply, Request};
 use crate::escrow;
 
-pub use panics::end_if_ldk_panics;
+pub use panics::{end_if_ldk_panics, end_if_nobody_reads};
 pub use session::{Session, start, stop_signal};
-pub use setup::{SetupArgs, init, restore};
+pub use setup::{SetupArgs, init, listen_address, restore};
 pub use wallet::{WalletCommand, wallet};
 
 /// What a command ends with.
@@ -123,6 +123,7 @@ enum Command {
 /// The program.
 pub fn main() -> ExitCode {
     end_if_ldk_panics();
+    end_if_nobody_reads();
     let cli = Cli::parse();
     let json = cli.place.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

@@ -2,6 +2,8 @@
 
 use std::io::Read as _;
 
+use ldk_node::lightning::ln::msgs::SocketAddress;
+
 use crate::control::Reply;
 use crate::wallet::ldk::{self, ChainSource, WalletConfig};
 use crate::wallet::{ChannelPolicy, Network, NodeAddress};
@@ -19,12 +21,23 @@ pub struct SetupArgs {
     #[arg(long, env = "WATERSHED_CHAIN", hide_env_values = true)]
     pub chain: ChainSource,
     /// Where other nodes reach this one; may be given more than once [default: nowhere, this node only calls others]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = listen_address)]
     pub listen: Vec<String>,
     /// Who will escrow your rewards: its channels are used before they confirm. It could take back what it paid until
     /// they confirm
     #[arg(long, value_name = "NODE@HOST:PORT")]
     pub payer: Option<NodeAddress>,
+}
+
+/// An address at which a node can be reached, as other nodes are told it.
+///
+/// # Errors
+/// What it should look like.
+pub fn listen_address(text: &str) -> Result<String, String> {
+    match text.parse::<SocketAddress>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("it must be HOST:PORT, such as 203.0.113.7:9735".to_owned()),
+    }
 }
 
 impl SetupArgs {

@@ -14,7 +14,7 @@ use crate::treasury::{
     Books, CampaignState, CampaignStatus, HoldStatus, LotStatus, Payout, PayoutState, RequestState, Treasury,
     TreasuryError,
 };
-use crate::wallet::{ChainTrouble, Channel, Wallet};
+use crate::wallet::{ChainTrouble, Channel, Wallet, Withdraw};
 
 type Outcome = Result<Reply, TreasuryError>;
 
@@ -120,6 +120,9 @@ async fn carry_out<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Requ
             ok(&found, vec![line])
         }
         Request::WithdrawOnChain { address, what } => {
+            if what == Withdraw::All {
+                something_on_chain(treasury).await?;
+            }
             let txid = treasury.withdraw(address, what).await?;
             ok(&json!({"txid": txid}), vec![format!("sent in transaction {txid}")])
         }
@@ -189,6 +192,19 @@ fn signed(msat: i64) -> String {
 
 fn account_line(account: &Account, msat: i64) -> String {
     format!("{:<28} {:>24}", account.to_string(), signed(msat))
+}
+
+/// Says where the money is, if a transaction could send nothing of it.
+async fn something_on_chain<W: Wallet, S: Store>(treasury: &Treasury<W, S>) -> Result<(), TreasuryError> {
+    let found = treasury.wallet().balances().await?;
+    if found.on_chain_spendable_sats > 0 {
+        return Ok(());
+    }
+    let channels = treasury.wallet().channels().await?;
+    let sum = channels.iter().map(|c| c.spendable.msat()).fold(0, u64::saturating_add);
+    let kept = found.anchor_reserve_sats.min(found.on_chain_sats);
+    let lightning = Msat::new(sum);
+    Err(TreasuryError::NothingOnChain { kept, lightning })
 }
 
 async fn balance<W: Wallet, S: Store>(treasury: &Treasury<W, S>) -> Outcome {

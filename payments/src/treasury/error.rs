@@ -32,6 +32,17 @@ pub enum TreasuryError {
     /// Terms.
     #[error(transparent)]
     Terms(#[from] TermsError),
+    /// Money that is not on the chain.
+    #[error(
+        "nothing on chain can be sent: {kept} sat there are kept for the closing of channels, and {lightning} are in channels. \
+         `wallet send INVOICE` pays these out at once, `wallet close PEER` brings them on chain"
+    )]
+    NothingOnChain {
+        /// Kept for the closing of channels, in sat.
+        kept: u64,
+        /// In channels.
+        lightning: Msat,
+    },
     /// Other terms under the same subject.
     #[error("there is an escrow {0} with other terms")]
     OtherTerms(Subject),

@@ -51,6 +51,9 @@ mod tests {
         assert_eq!(policy.size(1_000_000_000), Ok(1_270_000));
         assert_eq!(policy.size(100_000_000_000), Err(125_020_000));
         assert!(policy.size(u64::MAX).is_err());
+        // What a specification may promise is what this carries.
+        let most = watershed_protocol::market::RunSpec::MAX_REWARD.msat();
+        assert!(policy.size(most).is_ok() && policy.size(most + 1_000).is_err());
         let small = ChannelPolicy { min_sats: 30_000, max_sats: 1_000_000, ..policy };
         assert_eq!(small.size(1_000_000), Ok(30_000));
         assert_eq!(small.size(1_000_000_000), Err(1_270_000));

@@ -10,6 +10,7 @@ mod record;
 mod smallest;
 mod spec;
 mod times;
+mod trainable;
 mod verdict;
 pub mod view;
 

@@ -62,6 +62,11 @@ pub enum FinalState {
     },
     /// What was pledged does not pay another round of the fewest miners.
     Exhausted,
+    /// No round ended for as long as `funding.idle_seconds` of the specification says.
+    Idle {
+        /// When that was found, in seconds since 1970.
+        at: u64,
+    },
 }
 
 /// An entry.
@@ -177,10 +182,18 @@ pub enum Entry {
         /// How much.
         amount: Msat,
     },
+    /// A run got on: its pledges were taken, or a round ended that counts (of one that the operator pays, it was opened). From
+    /// here the time runs that `funding.idle_seconds` gives.
+    Progress {
+        /// The run.
+        run: RunId,
+        /// When, in seconds since 1970.
+        at: u64,
+    },
 }
 
 impl Wire for Entry {
     const NAME: &'static str = "watershed/entry";
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const MAX_BYTES: usize = 65_535;
 }

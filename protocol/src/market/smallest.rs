@@ -79,7 +79,13 @@ impl RunSpec {
                 window: 144,
                 verdict_fee: Msat::ZERO,
             },
-            funding: FundingSpec { goal: Msat::ZERO, window: 144, joining_fee: Msat::ZERO },
+            funding: FundingSpec {
+                goal: Msat::ZERO,
+                window: 144,
+                joining_fee: Msat::ZERO,
+                // Two weeks.
+                idle_seconds: 1_209_600,
+            },
             committee: committee.into_iter().map(|key| CommitteeMember { key, url: None }).collect(),
         }
     }

@@ -159,6 +159,14 @@ pub struct RoundsSpec {
     pub verdict_seconds: u32,
 }
 
+impl RoundsSpec {
+    /// The longest that a round can take from its first offer to its last verdict, in seconds.
+    pub fn stages(&self) -> u64 {
+        let stages = [self.lock_seconds, self.train_seconds, self.reveal_seconds, self.verdict_seconds];
+        stages.into_iter().map(u64::from).sum()
+    }
+}
+
 /// What a validator checks of every submission.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -228,6 +236,16 @@ pub struct FundingSpec {
     pub window: u32,
     /// Paid once when a miner joins.
     pub joining_fee: Msat,
+    /// Seconds in which no round ended, from when the pledges were taken or the last round ended, after which the run ends by
+    /// itself and the rest goes back. 0 is never, which only a run has that the operator pays.
+    pub idle_seconds: u32,
+}
+
+impl FundingSpec {
+    /// When a run ends by itself that has got no further since `since`, both in seconds since 1970; none if it never does.
+    pub fn idle_at(&self, since: u64) -> Option<u64> {
+        (self.idle_seconds > 0).then(|| since.saturating_add(u64::from(self.idle_seconds)))
+    }
 }
 
 /// A run specification.
@@ -263,7 +281,7 @@ pub struct RunSpec {
 
 impl Wire for RunSpec {
     const NAME: &'static str = "watershed/run-specification";
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
     const MAX_BYTES: usize = 16 << 10;
 }
 
@@ -278,7 +296,7 @@ pub enum SpecError {
         /// As given.
         found: String,
         /// What is possible.
-        wanted: &'static str,
+        wanted: String,
     },
     /// A key that is named twice.
     #[error("the validator {0} is named twice in the committee")]
@@ -299,56 +317,63 @@ impl RunSpec {
         self.rounds.count.saturating_mul(self.inner.steps)
     }
 
-    /// Checks every number that no other part of the market checks.
+    /// Checks every number that can be checked without the model and the text.
     ///
     /// # Errors
     /// [`SpecError`] for the first that is out of range.
     pub fn check(&self) -> Result<(), SpecError> {
-        let range = |field, found: &dyn std::fmt::Display, ok: bool, wanted| {
-            if ok { Ok(()) } else { Err(SpecError::Range { field, found: found.to_string(), wanted }) }
+        self.faults().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All numbers that are out of range.
+    pub fn faults(&self) -> Vec<SpecError> {
+        let mut faults = Vec::new();
+        let mut range = |field, found: &dyn std::fmt::Display, ok: bool, wanted: &str| {
+            if !ok {
+                faults.push(SpecError::Range { field, found: found.to_string(), wanted: wanted.to_owned() });
+            }
         };
         let (r, i) = (&self.rounds, &self.inner);
-        range("title", &self.title, (1..=200).contains(&self.title.len()), "1 to 200 bytes")?;
+        range("title", &self.title, (1..=200).contains(&self.title.len()), "1 to 200 bytes");
         range(
             "model",
             &"so large",
             self.model.chunks() > 0,
             "of parameters that 64 bits can count, and of one at least",
-        )?;
-        range("inner.steps", &i.steps, (1..=10_000).contains(&i.steps), "1 to 10000")?;
-        range("inner.batch", &i.batch, (1..=4096).contains(&i.batch), "1 to 4096")?;
-        range("rounds.count", &r.count, (1..=100_000).contains(&r.count), "1 to 100000")?;
-        range("rounds.max_miners", &r.max_miners, (1..=4096).contains(&r.max_miners), "1 to 4096")?;
+        );
+        range("inner.steps", &i.steps, (1..=10_000).contains(&i.steps), "1 to 10000");
+        range("inner.batch", &i.batch, (1..=4096).contains(&i.batch), "1 to 4096");
+        range("rounds.count", &r.count, (1..=100_000).contains(&r.count), "1 to 100000");
+        range("rounds.max_miners", &r.max_miners, (1..=4096).contains(&r.max_miners), "1 to 4096");
         let miners = (1..=r.max_miners).contains(&r.min_miners);
-        range("rounds.min_miners", &r.min_miners, miners, "1 to rounds.max_miners")?;
+        range("rounds.min_miners", &r.min_miners, miners, "1 to rounds.max_miners");
         let size = (1..=Self::MAX_SIZE).contains(&r.max_size) && r.max_size.is_power_of_two();
-        range("rounds.max_size", &r.max_size, size, "1, 2, 4, 8 or 16")?;
+        range("rounds.max_size", &r.max_size, size, "1, 2, 4, 8 or 16");
         let accepted = (1..=r.max_miners).contains(&r.min_accepted);
-        range("rounds.min_accepted", &r.min_accepted, accepted, "1 to rounds.max_miners")?;
+        range("rounds.min_accepted", &r.min_accepted, accepted, "1 to rounds.max_miners");
         for (field, seconds) in [
             ("rounds.lock_seconds", r.lock_seconds),
             ("rounds.train_seconds", r.train_seconds),
             ("rounds.reveal_seconds", r.reveal_seconds),
         ] {
-            range(field, &seconds, (1..=604_800).contains(&seconds), "1 to 604800 (a week)")?;
+            range(field, &seconds, (1..=604_800).contains(&seconds), "1 to 604800 (a week)");
         }
         let verdict = (6..=604_800).contains(&r.verdict_seconds);
-        range("rounds.verdict_seconds", &r.verdict_seconds, verdict, "6 to 604800 (a week)")?;
+        range("rounds.verdict_seconds", &r.verdict_seconds, verdict, "6 to 604800 (a week)");
         // From the first lock to the last verdict; blocks may come faster than one in ten minutes.
-        let stages = [r.lock_seconds, r.train_seconds, r.reveal_seconds, r.verdict_seconds];
-        let stages: u64 = stages.into_iter().map(u64::from).sum();
+        let stages = r.stages();
         range(
             "reward.window",
             &self.reward.window,
             u64::from(self.reward.window) * BLOCK >= 2 * stages,
             "blocks for twice the seconds of all four stages, at 600 seconds a block",
-        )?;
+        );
         let steps = r.count.checked_mul(i.steps).is_some();
-        range("rounds.count", &r.count, steps, "such that rounds times inner.steps is below 2^32")?;
+        range("rounds.count", &r.count, steps, "such that rounds times inner.steps is below 2^32");
         let c = &self.checks;
         let replay = (1..=i.steps).contains(&c.replay_steps);
-        range("checks.replay_steps", &c.replay_steps, replay, "1 to inner.steps")?;
-        range("checks.chunks", &c.chunks, (1..=64).contains(&c.chunks), "1 to 64")?;
+        range("checks.replay_steps", &c.replay_steps, replay, "1 to inner.steps");
+        range("checks.chunks", &c.chunks, (1..=64).contains(&c.chunks), "1 to 64");
         let most = u64::from(i.steps) * u64::from(i.batch);
         let score = c.score_sequences >= 1 && u64::from(c.score_sequences) <= most.min(4096);
         range(
@@ -356,19 +381,19 @@ impl RunSpec {
             &c.score_sequences,
             score,
             "1 to inner.steps * inner.batch, at most 4096",
-        )?;
-        range("checks.trusted_after", &c.trusted_after, c.trusted_after >= 1, "1 or more")?;
+        );
+        range("checks.trusted_after", &c.trusted_after, c.trusted_after >= 1, "1 or more");
         range(
             "compression.top_k",
             &self.compression.top_k,
             (1..=4096).contains(&self.compression.top_k),
             "1 to 4096",
-        )?;
+        );
         let momentum = (0.0..1.0).contains(&self.outer.momentum);
-        range("outer.momentum", &self.outer.momentum, momentum, "at least 0 and below 1")?;
+        range("outer.momentum", &self.outer.momentum, momentum, "at least 0 and below 1");
         let members = self.committee.len();
-        range("committee", &members, (1..=16).contains(&members), "1 to 16 validators")?;
-        range("reward.tiers", &self.reward.tiers, (1..=8).contains(&self.reward.tiers), "1 to 8")?;
+        range("committee", &members, (1..=16).contains(&members), "1 to 16 validators");
+        range("reward.tiers", &self.reward.tiers, (1..=8).contains(&self.reward.tiers), "1 to 8");
         let sequences = u64::from(r.max_miners) * most;
         let windows = u64::from(r.count).checked_mul(sequences * u64::from(Self::MAX_SIZE));
         range(
@@ -376,18 +401,30 @@ impl RunSpec {
             &r.max_miners,
             windows.is_some(),
             "such that the windows of all rounds can be numbered",
-        )?;
+        );
         // Some wallets pay whole satoshis only, and a mistake should not cost a fortune.
         let fee = self.funding.joining_fee;
         let payable = fee.msat().is_multiple_of(1000) && fee <= Self::MAX_JOINING_FEE;
-        range("funding.joining_fee", &fee, payable, "whole satoshis, at most a million")?;
+        range("funding.joining_fee", &fee, payable, "whole satoshis, at most a million");
+        let idle = self.funding.idle_seconds;
+        let waits = (stages..=u64::from(Self::MAX_IDLE)).contains(&u64::from(idle));
+        range(
+            "funding.idle_seconds",
+            &idle,
+            waits || idle == 0 && self.funding.goal == Msat::ZERO,
+            "at least the seconds of all four stages, at most 31536000 (a year); 0 for no end, if the operator pays",
+        );
+        faults.extend(self.untrainable());
         for (at, member) in self.committee.iter().enumerate() {
             if self.committee.iter().skip(at + 1).any(|m| m.key == member.key) {
-                return Err(SpecError::Twice(member.key));
+                faults.push(SpecError::Twice(member.key));
             }
         }
-        Ok(())
+        faults
     }
+
+    /// Longest time in which no round ends, in seconds.
+    pub const MAX_IDLE: u32 = 31_536_000;
 
     /// Largest fee for joining.
     pub const MAX_JOINING_FEE: Msat = Msat::new(1_000_000_000);

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::assignment::{Assignment, Commitment, Opened, Opening, Reveal, TermsOffered};
+use super::assignment::{Assignment, Commitment, Opened, Opening, Reveal, StepClaim, TermsOffered};
 use super::record::Stepped;
 use super::spec::RunSpec;
 use crate::amount::Msat;
 use crate::hash::Digest;
-use crate::id::{AssignmentId, RunId};
+use crate::id::{AssignmentId, RoundNumber, RunId};
 use crate::key::PublicKey;
 
 /// Who a coordinator is.
@@ -44,8 +44,12 @@ pub struct RunView {
     pub paused: bool,
     /// What needs the operator's attention; else empty.
     pub trouble: String,
-    /// Miners whose rewards are still locked, for which a run that closes waits; else empty.
-    pub waits_for: Vec<PublicKey>,
+    /// What it waits for; empty while it gets on, or when it is over.
+    pub waits_for: Vec<WaitView>,
+    /// When it was opened, in seconds since 1970.
+    pub opened: u64,
+    /// When it ends by itself if no round ends before, in seconds since 1970; none if it has no such day, or is not there yet.
+    pub idle_at: Option<u64>,
     /// Rounds that are done.
     pub rounds_done: u32,
     /// Rounds in all.
@@ -57,11 +61,29 @@ pub struct RunView {
     /// Sums.
     pub sums: SumsView,
     /// All checkpoints.
-    pub checkpoints: Vec<Stepped>,
+    pub checkpoints: Vec<CheckpointView>,
     /// The specification.
     pub spec: RunSpec,
     /// The specification as it was signed.
     pub signed: String,
+}
+
+/// What keeps a run from getting on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitView {
+    /// `pledges`, `checkpoint`, `operator`, `miners`, `channels`, `validators`, `pause` or `rewards`.
+    pub what: String,
+    /// For people: goes on from "It waits for".
+    pub text: String,
+    /// Which miners or validators, where they are known; else empty.
+    pub keys: Vec<PublicKey>,
+}
+
+impl WaitView {
+    /// All of them in one sentence's part; empty if there is none.
+    pub fn sentence(all: &[Self]) -> String {
+        all.iter().map(|w| w.text.as_str()).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Sums over a run.
@@ -96,6 +118,79 @@ pub struct RoundView {
     pub until: u64,
     /// What scores are drawn from, once it is known.
     pub randomness: Option<Digest>,
+}
+
+/// A checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointView {
+    /// The run.
+    pub run: RunId,
+    /// The round that begins with it, from 0: so many are done.
+    pub round: RoundNumber,
+    /// Merkle root of the parameters.
+    pub checkpoint: Digest,
+    /// SHA-256 of the file with the parameters.
+    pub blob: Digest,
+    /// SHA-256 of the file with the outer optimizer's velocity, if it has one.
+    pub velocity: Option<Digest>,
+    /// Tasks whose submissions are in it, ascending.
+    pub accepted: Vec<AssignmentId>,
+    /// Loss on held-out text; none if it is no finite number.
+    pub loss: Option<f32>,
+    /// The bits of the same.
+    pub loss_bits: u32,
+}
+
+/// A loss as a decimal number, which JSON has for finite ones only.
+fn decimal(bits: u32) -> Option<f32> {
+    Some(f32::from_bits(bits)).filter(|loss| loss.is_finite())
+}
+
+impl From<Stepped> for CheckpointView {
+    fn from(stepped: Stepped) -> Self {
+        let Stepped { run, round, checkpoint, blob, velocity, accepted, loss } = stepped;
+        Self { run, round, checkpoint, blob, velocity, accepted, loss: decimal(loss), loss_bits: loss }
+    }
+}
+
+/// What a miner showed, with the digests of all steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevealView {
+    /// The task.
+    pub assignment: AssignmentId,
+    /// SHA-256 of the encoded pseudo-gradient, its name among the blobs.
+    pub blob: Digest,
+    /// State digest before the first step.
+    pub start: Digest,
+    /// All steps.
+    pub steps: Vec<StepView>,
+}
+
+/// One inner step, as the miner says it went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepView {
+    /// State digest after the step.
+    pub state: Digest,
+    /// Loss before its update; none if it is no finite number.
+    pub loss: Option<f32>,
+    /// The bits of the same.
+    pub loss_bits: u32,
+}
+
+impl From<Reveal> for RevealView {
+    fn from(reveal: Reveal) -> Self {
+        let Reveal { assignment, blob, start, steps } = reveal;
+        let step = |s: StepClaim| StepView { state: s.state, loss: decimal(s.loss), loss_bits: s.loss };
+        Self { assignment, blob, start, steps: steps.into_iter().map(step).collect() }
+    }
+}
+
+impl From<RevealView> for Reveal {
+    fn from(view: RevealView) -> Self {
+        let RevealView { assignment, blob, start, steps } = view;
+        let steps = steps.into_iter().map(|s| StepClaim { state: s.state, loss: s.loss_bits }).collect();
+        Self { assignment, blob, start, steps }
+    }
 }
 
 /// What a miner showed, in short: a thousand miners with 1,500 steps each have more digests than an answer should hold.
@@ -186,7 +281,7 @@ pub struct RoundWorkView {
     /// The round under way.
     pub round: Option<RoundView>,
     /// The newest checkpoint.
-    pub checkpoint: Option<Stepped>,
+    pub checkpoint: Option<CheckpointView>,
     /// Whether the run is over.
     pub ended: bool,
     /// Tasks of the round.
@@ -209,7 +304,7 @@ pub struct MinerView {
     /// The round under way.
     pub round: Option<RoundView>,
     /// The newest checkpoint, without the list of what is in it.
-    pub checkpoint: Option<Stepped>,
+    pub checkpoint: Option<CheckpointView>,
     /// Submissions accepted and rejected so far.
     pub record: (u32, u32),
     /// The assignment whose state it carries, as the coordinator knows it.

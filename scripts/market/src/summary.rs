@@ -109,7 +109,7 @@ impl World {
         Ok(Summary {
             run: view.run.to_string(),
             end: view.end,
-            losses: view.checkpoints.iter().map(|c| f32::from_bits(c.loss)).collect(),
+            losses: view.checkpoints.iter().map(|c| f32::from_bits(c.loss_bits)).collect(),
             checkpoint: view.checkpoints.last().map(|c| c.checkpoint.to_string()).unwrap_or_default(),
             pledged_msat: s.pledged.msat(),
             locked_msat: s.locked.msat(),

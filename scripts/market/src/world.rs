@@ -351,6 +351,15 @@ impl World {
         }
     }
 
+    /// One more miner, which chooses by itself what to work for.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn add(&mut self, kind: &MinerKind) -> Result<(), Failed> {
+        let chain = self.bitcoind.as_ref().map(|b| String::from(b.source().clone())).unwrap_or_default();
+        self.join(kind, &chain).await
+    }
+
     /// One more miner, for a run of its own and with further arguments.
     ///
     /// # Errors

@@ -123,7 +123,9 @@ pub(crate) fn run(context: &Context, args: &BuildArgs) -> Outcome {
             ));
         }
         lines.push(format!("{} tokens of a vocabulary of {}, in {:.1} s", b.tokens, b.vocabulary, b.seconds));
-        lines.push("next: watershed-shards window".to_owned());
+        lines.push("to train on it: watershed-coordinator run new --validator KEY --set".to_owned());
+        lines.push(format!("                {}", b.set));
+        lines.push("to look at it: watershed-shards window".to_owned());
         lines
     })?;
     Ok(ExitCode::SUCCESS)

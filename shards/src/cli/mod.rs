@@ -14,7 +14,7 @@ mod verify;
 mod window;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use std::time::SystemTime;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use watershed_shards::library::Library;
+use watershed_shards::library::{Library, default_folder};
 
 /// What a command ends with: an exit code, or a message for the person.
 pub(crate) type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
@@ -170,19 +170,11 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// The library's folder when none is given: below the folder that the system has for such data.
-fn default_data() -> Result<PathBuf, String> {
-    let folder = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
-    let folder =
-        folder.or_else(home).ok_or("there is no home folder; say with --data where the library is")?;
-    Ok(folder.join("watershed/shards"))
-}
-
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> Outcome {
     let cli = Cli::parse();
-    let data = cli.data.map_or_else(default_data, Ok)?;
+    let data = cli.data.or_else(default_folder);
+    let data = data.ok_or("there is no home folder; say with --data where the library is")?;
     if let Some(threads) = cli.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global()?;
     }

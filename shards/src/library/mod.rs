@@ -48,6 +48,17 @@ pub const NEAR: u16 = 8000;
 /// Most near duplicates that are named for one deposit.
 const NAMED: usize = 5;
 
+/// The library's folder when none is given: what `WATERSHED_SHARDS` says, or below the folder that the system has for such data.
+/// Every program that reads a library looks here. None without a home folder.
+pub fn default_folder() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("WATERSHED_SHARDS").filter(|f| !f.is_empty()) {
+        return Some(PathBuf::from(folder));
+    }
+    let folder = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+    Some(folder.or_else(home)?.join("watershed/shards"))
+}
+
 /// What can go wrong with a library.
 #[derive(Debug, Error)]
 pub enum LibraryError {

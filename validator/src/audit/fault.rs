@@ -2,9 +2,8 @@
 
 use watershed_commons::log::LogError;
 use watershed_commons::record::RecordFault;
-use watershed_protocol::Digest;
-use watershed_protocol::decode;
 use watershed_protocol::market::Entry;
+use watershed_protocol::{Digest, PublicKey, RunId, decode};
 
 /// The first thing that is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +25,12 @@ pub(super) enum Fault {
     /// The record lacks what its coordinator promised to put there.
     #[error("{0}")]
     Promise(String),
+    /// Sponsors' money should have come back.
+    #[error(
+        "the run {run} took pledges, no round ended for longer than its `funding.idle_seconds`, and it has not ended: signed by \
+         the coordinator {coordinator}, who keeps what its sponsors should have back"
+    )]
+    Overdue { run: RunId, coordinator: PublicKey },
     /// Computing again gives something else.
     #[error("{0}")]
     Computed(String),
@@ -43,6 +48,7 @@ impl Fault {
             Self::Blob { .. } => "blob",
             Self::Rewritten(_) => "rewritten",
             Self::Promise(_) => "promise",
+            Self::Overdue { .. } => "overdue",
             Self::Computed(_) => "computed",
             Self::Unable(_) => "unable",
         }

@@ -146,10 +146,21 @@ fn read(args: &AuditArgs, runtime: &tokio::runtime::Runtime) -> Result<((Runs, K
     Ok((follow(args, &log)?, log.size(), Place::Folder(folder)))
 }
 
+/// Whether a coordinator that serves its record keeps no sponsors' money beyond its time. A copy may be old, and says nothing.
+fn paid_back(runs: &Runs, now: u64) -> Result<(), Fault> {
+    match runs.runs.iter().find(|(_, told)| told.is_overdue(now)) {
+        Some((run, told)) => Err(Fault::Overdue { run: *run, coordinator: told.coordinator }),
+        None => Ok(()),
+    }
+}
+
 fn examine(args: &AuditArgs) -> Result<Sound, Fault> {
     let runtime = crate::runtime().map_err(unable)?;
     let ((runs, promises), entries, place) = read(args, &runtime)?;
     eprintln!("{entries} entries: signatures, order, windows, secrets, receipts and sums hold");
+    if matches!(place, Place::Web(_)) {
+        paid_back(&runs, crate::session::now())?;
+    }
     let seed = match args.seed {
         Some(seed) => seed,
         None => draw::seed().map_err(unable)?,

@@ -100,7 +100,7 @@ impl Recomputed {
             if shown.is_empty() {
                 continue;
             }
-            eprintln!("run {run}: round {} is computed again", round + 1);
+            eprintln!("run {run}: round {} is computed again", round);
             self.verdicts(&mut bench, told, &shown, &now.state.parameters)?;
             self.rulings += rulings::check(&mut bench, told, &shown, &now.state.parameters, place)?;
             self.replayed += chains.round(&mut bench, told, &shown, &now.state.parameters)?;

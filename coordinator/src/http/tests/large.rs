@@ -21,7 +21,7 @@ async fn a_thousand_miners_with_many_steps_fit_into_an_answer() {
     let mut spec = spec();
     spec.inner.steps = STEPS;
     let envelope = Envelope::sign(&spec, &key(COORDINATOR)).unwrap();
-    let (mut run, _) = Run::open_run(&spec, &envelope).unwrap();
+    let (mut run, _) = Run::open_run(&spec, &envelope, 0).unwrap();
     let claim = |n: u64| StepClaim { state: digest(&n.to_string()), loss: u32::MAX };
     for n in 0..MINERS {
         let assignment = Assignment {

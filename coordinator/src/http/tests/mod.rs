@@ -7,6 +7,7 @@ mod document;
 mod downloads;
 mod events;
 mod large;
+mod list;
 mod s3;
 
 use std::net::SocketAddr;
@@ -205,7 +206,7 @@ impl Place {
         let shared = Shared::new(
             office,
             key(COORDINATOR),
-            ("nowhere".to_owned(), "regtest".to_owned()),
+            (format!("02{}@127.0.0.1:9735", key(8).public()), "regtest".to_owned()),
             ("a key".to_owned(), folder.path().join("log")),
             32 << 20,
             Limits { streams: STREAMS, ..Limits::default() },

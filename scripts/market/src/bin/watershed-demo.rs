@@ -98,14 +98,14 @@ fn progress(before: Option<&RunView>, now: &RunView) {
     if before.and_then(stage) != stage(now)
         && let Some((number, stage)) = stage(now)
     {
-        println!("round {}: {stage}", number + 1);
+        println!("round {number}: {stage}");
     }
     let known = before.map_or(0, |b| b.checkpoints.len());
     for c in now.checkpoints.iter().skip(known) {
-        let loss = f32::from_bits(c.loss);
+        let loss = f32::from_bits(c.loss_bits);
         let hash: String = c.checkpoint.to_string().chars().take(16).collect();
         println!(
-            "loss {loss:.4} after round {}, with {} submissions; checkpoint {hash}...",
+            "loss {loss:.4} after {} rounds, with {} submissions; checkpoint {hash}...",
             c.round.0,
             c.accepted.len()
         );
@@ -114,8 +114,8 @@ fn progress(before: Option<&RunView>, now: &RunView) {
 
 fn tell(s: &Summary) {
     say("what came of it");
-    for (round, loss) in s.losses.iter().enumerate() {
-        println!("loss on text that nobody trained on, after round {round}: {loss:.4}");
+    for (rounds, loss) in s.losses.iter().enumerate() {
+        println!("loss on text that nobody trained on, after {rounds} rounds: {loss:.4}");
     }
     println!("pledged   {:>12}", sat(s.pledged_msat));
     println!("locked    {:>12}   before any work began", sat(s.locked_msat));
