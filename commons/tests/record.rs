@@ -21,6 +21,8 @@ mod order;
 mod progress;
 #[path = "record/purse.rs"]
 mod purse;
+#[path = "record/standing.rs"]
+mod standing;
 #[path = "record/story.rs"]
 mod story;
 #[path = "record/tasks.rs"]

@@ -41,6 +41,8 @@ enum Command {
     Status(market::HomeArgs),
     /// What it earned, by day
     Earnings(market::HomeArgs),
+    /// Have what a coordinator still owes at the end of a run paid to a Lightning invoice; `run` does so by itself
+    Withdraw(market::WithdrawArgs),
     /// Look at the wallet and use it
     Wallet(market::WalletArgs),
     /// Check that a device computes every operation to the bit.
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => market::run(&args, market::Conduct::Honest),
         Command::Status(args) => market::status(&args),
         Command::Earnings(args) => market::earnings(&args),
+        Command::Withdraw(args) => market::withdraw(&args),
         Command::Wallet(args) => return finish(market::wallet(&args)),
         Command::Selftest(args) => selftest::run(&args).map_err(|e| e.to_string()),
         Command::Local(args) => local::run(&args).map_err(|e| e.to_string()),

@@ -57,11 +57,13 @@ pub enum Domain {
     LotSecret,
     /// Which validators hold the secrets of a task.
     Holders,
+    /// Who has a place in a round.
+    Places,
 }
 
 impl Domain {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Envelope,
         Self::Run,
         Self::Snapshot,
@@ -79,6 +81,7 @@ impl Domain {
         Self::Randomness,
         Self::LotSecret,
         Self::Holders,
+        Self::Places,
     ];
 
     /// The tag that is hashed.
@@ -101,6 +104,7 @@ impl Domain {
             Self::Randomness => "watershed/randomness/v1",
             Self::LotSecret => "watershed/lot-secret/v1",
             Self::Holders => "watershed/holders/v1",
+            Self::Places => "watershed/places/v1",
         }
     }
 

@@ -71,8 +71,12 @@ pub struct BasisPoints(u16);
 pub struct BasisPointsError(pub u16);
 
 impl BasisPoints {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
     /// The whole.
     pub const WHOLE: Self = Self(10_000);
+    /// A quarter.
+    pub const QUARTER: Self = Self(2_500);
     /// One half.
     pub const HALF: Self = Self(5_000);
 

@@ -30,25 +30,27 @@ pub fn checkpoint_digest(parameters: &[f32]) -> Result<Digest, RoundError> {
 }
 
 impl Workbench {
-    /// Averages the accepted submissions into the next checkpoint, and measures it.
+    /// Averages the accepted submissions into the next checkpoint, and measures it. Each comes with its loss reduction, by which
+    /// it is decided whose norm is too large.
     ///
     /// # Errors
-    /// A submission that is none, or no submission.
+    /// A submission that is none or lowers no loss, or no submission.
     pub fn outer(
         &mut self,
         state: &OuterState,
-        accepted: &[(SubmissionId, Vec<u8>)],
+        accepted: &[(SubmissionId, f32, Vec<u8>)],
     ) -> Result<OuterResult, RoundError> {
         let k = self.settings.spec.compression.top_k as usize;
         let expected = watershed_engine::pseudo_gradient::Expected { params: self.settings.parameters(), k };
         let decoders: Vec<Decoder<'_>> =
-            accepted.iter().map(|(_, bytes)| Decoder::new(bytes, expected)).collect::<Result<_, _>>()?;
+            accepted.iter().map(|(.., bytes)| Decoder::new(bytes, expected)).collect::<Result<_, _>>()?;
         let submissions: Vec<Submission<'_>> = accepted
             .iter()
             .zip(&decoders)
-            .map(|((id, _), decoder)| Submission {
+            .map(|((id, gain, _), decoder)| Submission {
                 id: id.to_bytes(),
                 gradient: decoder as &(dyn PseudoGradientSource + Sync),
+                weight: *gain,
             })
             .collect();
         let (state, _) = outer_step(state, &submissions, &self.settings.outer())?;

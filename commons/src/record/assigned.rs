@@ -43,6 +43,7 @@ impl RunTold {
         }
         // All that the miner did before is over: nobody has two tasks at once.
         let record = self.record_of(assignment.miner);
+        let standing = self.as_it_stands(&assignment)?;
         self.lots(&assignment, record, &lots)?;
         if let Some(other) = self.index.overlapping(&assignment.window) {
             return Err(RecordFault::Overlap(other, id));
@@ -52,11 +53,13 @@ impl RunTold {
             return Err(RecordFault::Order("an assignment"));
         }
         self.index.assigned(id, &assignment, &lots);
+        self.works_on(assignment.miner, id);
         let told = Told {
             assignment,
             lots,
             node,
             record,
+            standing,
             commitment: None,
             reveal: None,
             openings: BTreeMap::new(),
@@ -117,7 +120,7 @@ impl RunTold {
     }
 }
 
-/// Text, size and reward.
+/// Text and size.
 fn of_the_run(spec: &RunSpec, assignment: &Assignment) -> Result<(), RecordFault> {
     let w = &assignment.window;
     if w.shards != spec.data.shards
@@ -135,9 +138,6 @@ fn of_the_run(spec: &RunSpec, assignment: &Assignment) -> Result<(), RecordFault
     let whole = possible && size.checked_mul(spec.inner.batch) == Some(assignment.batch);
     if !whole || Some(w.sequences) != assignment.batch.checked_mul(spec.inner.steps) {
         return Err(wrong("its size is not one of the run's"));
-    }
-    if spec.reward.per_assignment.checked_mul(u64::from(size)) != Some(assignment.reward) {
-        return Err(wrong("its reward is not the run's"));
     }
     Ok(())
 }

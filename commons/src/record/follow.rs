@@ -47,6 +47,7 @@ impl Runs {
                 self.of(assignment.run)?.assigned(assignment, lots, node)
             }
             Entry::Message { envelope } => self.message(&envelope),
+            Entry::Owed { run, miner, amount } => self.of(run)?.owes(miner, amount),
             Entry::Ruling { assignment, validator, upheld } => {
                 self.with(assignment)?.ruling(assignment, validator, upheld)
             }
@@ -87,9 +88,11 @@ impl Runs {
             overruled: BTreeSet::new(),
             leaked: BTreeMap::new(),
             progress: None,
+            owed: BTreeMap::new(),
             ended: None,
             left: Msat::ZERO,
             index: Index::default(),
+            standings: super::standing::Standings::default(),
         };
         match self.runs.insert(id, told) {
             None => Ok(()),
@@ -106,6 +109,7 @@ impl Runs {
         let all = settled.checked_add(back).unwrap_or(Msat::new(u64::MAX));
         sum("paid and returned for an assignment", all, work.assignment.reward)?;
         work.settled = Some((settled, back));
+        told.escrow_ended(id);
         Ok(())
     }
 }
@@ -203,9 +207,11 @@ impl RunTold {
         let verdicts = self.works.values().map(|w| w.verdicts.len() as u64).sum::<u64>();
         let owed = self.spec.reward.verdict_fee.checked_mul(verdicts).unwrap_or(Msat::new(u64::MAX));
         sum("paid for verdicts", fees, owed)?;
+        self.all_due()?;
         if how == FinalState::Exhausted {
-            let left =
-                paid.checked_add(fees).and_then(|spent| pledged.checked_sub(spent)).unwrap_or_default();
+            let held_back = self.held_back();
+            let spent = paid.checked_add(fees).and_then(|spent| spent.checked_add(held_back));
+            let left = spent.and_then(|spent| pledged.checked_sub(spent)).unwrap_or_default();
             let pays = self.spec.smallest_round().is_some_and(|round| round <= left);
             if self.spec.funding.goal == Msat::ZERO || pays {
                 return Err(RecordFault::Order("the end of a run, which could pay another round"));
@@ -219,8 +225,8 @@ impl RunTold {
         if self.spec.funding.goal == Msat::ZERO || self.pledges.is_empty() {
             sum("left over", left, Msat::ZERO)?;
         } else {
-            let spent =
-                paid.checked_add(fees).and_then(|s| s.checked_add(left)).unwrap_or(Msat::new(u64::MAX));
+            let owed = self.owed.values().copied();
+            let spent = total(owed.chain([paid, fees, left]));
             // Less than a millisatoshi for each pledge is lost in dividing.
             let taken = self.taken();
             let lost = taken.checked_sub(spent).map_or(u64::MAX, Msat::msat);

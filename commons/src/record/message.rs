@@ -197,6 +197,9 @@ impl RunTold {
         if verdict.score.is_none() && matches!(verdict.outcome, Outcome::Earned { .. }) {
             return wrong("it has no score");
         }
+        if verdict.pays_for_nothing() {
+            return wrong("it pays for what lowers no loss");
+        }
         // Before its round is closed nothing is opened, and nobody knows what scores are drawn from.
         let Some(randomness) = self.index.randomness(&work.assignment) else {
             return Err(RecordFault::Order("a verdict"));

@@ -11,12 +11,13 @@ mod message;
 mod progress;
 mod purse;
 mod round;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::market::{
-    Assignment, Commitment, FinalState, Opened, Opening, Reveal, RunSpec, Spoken, Stepped, TermsOffered,
-    TextSource, Verdict, is_disputed, is_sound, score_of,
+    Assignment, Commitment, FinalState, Judged, Opened, Opening, Reveal, RunSpec, Spoken, Standing, Stepped,
+    TermsOffered, TextSource, Verdict, is_disputed, is_sound, score_of,
 };
 use watershed_protocol::{AssignmentId, Msat, PaymentHash, PublicKey, RunId};
 
@@ -33,6 +34,8 @@ pub struct Told {
     pub node: PublicKey,
     /// Submissions of the miner that were accepted and rejected before.
     pub record: (u32, u32),
+    /// How far it had proved itself, and what it was owed.
+    pub standing: Standing,
     /// What the miner bound itself to.
     pub commitment: Option<Commitment>,
     /// What it showed.
@@ -71,11 +74,21 @@ impl Told {
         self.reveal.is_some() && is_sound(self.spoken())
     }
 
+    /// The loss reduction that counts; 0 if none was measured.
+    pub fn gain(&self) -> f32 {
+        score_of(self.spoken()).map_or(0.0, |score| score.gain())
+    }
+
     /// Whether it belongs into the checkpoint: it is sound and lowers the loss. Of a round that was broken off, nothing that
     /// is disputed does.
     pub fn is_accepted(&self) -> bool {
+        self.judged_as() == Judged::Accepted
+    }
+
+    /// What comes of it when its round is over.
+    pub fn judged_as(&self) -> Judged {
         let open = self.rulings.is_empty() && self.is_disputed();
-        !open && self.is_sound() && score_of(self.spoken()).is_some_and(|score| score.helps())
+        if self.reveal.is_none() || open { Judged::Neither } else { Judged::of(self.spoken()) }
     }
 }
 
@@ -106,11 +119,14 @@ pub struct RunTold {
     pub leaked: BTreeMap<AssignmentId, Msat>,
     /// When it got on last.
     progress: Option<progress::Progress>,
+    /// What miners are paid after the end of what was held back.
+    pub owed: BTreeMap<PublicKey, Msat>,
     /// How it ended.
     pub ended: Option<FinalState>,
     /// Left for the sponsors at its end.
     pub left: Msat,
     index: index::Index,
+    standings: standing::Standings,
 }
 
 impl RunTold {
@@ -124,8 +140,9 @@ impl RunTold {
     fn record_of(&self, miner: PublicKey) -> (u32, u32) {
         let last = self.index.of_miner(&miner).next().and_then(|id| self.works.get(id));
         last.map_or((0, 0), |last| {
-            let wrong = !last.verdicts.is_empty() && !last.is_sound();
-            (last.record.0 + u32::from(last.is_accepted()), last.record.1 + u32::from(wrong))
+            let judged = last.judged_as();
+            let (good, wrong) = (judged == Judged::Accepted, judged == Judged::Rejected);
+            (last.record.0 + u32::from(good), last.record.1 + u32::from(wrong))
         })
     }
 }

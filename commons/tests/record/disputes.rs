@@ -118,15 +118,25 @@ fn what_does_not_lower_the_loss_is_left_out_of_the_checkpoint() {
     for (own_before, own_after) in
         [(bits(2.0), bits(2.0)), (bits(2.0), bits(2.5)), (nan, bits(1.0)), (bits(2.0), nan)]
     {
-        let mut story = Story::honest();
-        for v in 0..2 {
-            story.resign(Tag::Verdict(0, 1, v), &validator(v), |message| {
-                let Message::Verdict(verdict) = message else { unreachable!() };
-                let (unseen_before, unseen_after) = (bits(2.0), bits(1.0));
-                verdict.score = Some(Score { own_before, own_after, unseen_before, unseen_after });
-            });
-        }
-        assert_eq!(story.fault(), (Tag::Checkpoint(1), RecordFault::Accepted(1)), "{own_after}");
+        let told = |pays: bool| {
+            let mut story = Story::honest();
+            for v in 0..2 {
+                story.resign(Tag::Verdict(0, 1, v), &validator(v), |message| {
+                    let Message::Verdict(verdict) = message else { unreachable!() };
+                    let (unseen_before, unseen_after) = (bits(2.0), bits(1.0));
+                    verdict.score = Some(Score { own_before, own_after, unseen_before, unseen_after });
+                    if !pays {
+                        verdict.outcome = Outcome::Earned { share: 0, preimages: Vec::new() };
+                    }
+                });
+            }
+            story.fault()
+        };
+        assert_eq!(told(false), (Tag::Checkpoint(1), RecordFault::Accepted(1)), "{own_after}");
+        // And nobody pays anything for it.
+        let what = "it pays for what lowers no loss";
+        let fault = RecordFault::Verdict { validator: validator(0).public(), what };
+        assert_eq!(told(true), (Tag::Verdict(0, 1, 0), fault), "{own_after}");
     }
 }
 

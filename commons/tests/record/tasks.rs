@@ -69,18 +69,23 @@ fn tasks_of_sizes_that_are_not_the_runs() {
             if batch == 0 { "its text is not the run's" } else { "its size is not one of the run's" };
         assert_eq!(altered(0, size(batch)), wrong(expected), "{batch}");
     }
-    assert_eq!(altered(0, size(2 * BATCH)), wrong("its reward is not the run's"));
+    // A newcomer is given one batch, and whoever had a submission accepted twice as much.
+    let shown = wrong("its size is more than its miner has shown that it can do");
+    assert_eq!(altered(0, size(2 * BATCH)), shown);
+    assert_eq!(altered(1, size(4 * BATCH)), shown);
+    let pays = wrong("its reward is not what the run pays a miner that stands so");
+    assert_eq!(altered(1, size(2 * BATCH)), pays);
     assert_eq!(altered(0, |a, _| a.window.sequences += 1), wrong("its size is not one of the run's"));
     for reward in [0, REWARD - 1, REWARD + 1, 2 * REWARD, u64::MAX] {
-        assert_eq!(altered(0, |a, _| a.reward = Msat::new(reward)), wrong("its reward is not the run's"));
+        assert_eq!(altered(0, |a, _| a.reward = Msat::new(reward)), pays);
     }
 }
 
 #[test]
 fn a_fast_miner_may_have_twice_the_work_for_twice_the_reward() {
     let mut story = Story::honest();
-    story.told.truncate(story.at(Tag::Assigned(0, 1)) + 1);
-    story.change(Tag::Assigned(0, 1), |entry| {
+    story.told.truncate(story.at(Tag::Assigned(1, 1)) + 1);
+    story.change(Tag::Assigned(1, 1), |entry| {
         let Entry::Assigned { assignment, lots, .. } = entry else { unreachable!() };
         assignment.batch *= 2;
         assignment.window.sequences *= 2;

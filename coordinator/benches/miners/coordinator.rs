@@ -131,7 +131,13 @@ impl Money for FreeMoney {
         Ok(())
     }
 
-    async fn finish(&self, _: RunId, _: &RunSpec, _: Msat) -> Result<Msat, MoneyError> {
+    async fn finish(
+        &self,
+        _: RunId,
+        _: &RunSpec,
+        _: Msat,
+        _: &[(PublicKey, Msat)],
+    ) -> Result<Msat, MoneyError> {
         Ok(Msat::ZERO)
     }
 
@@ -161,7 +167,7 @@ impl Money for FreeMoney {
         Ok(())
     }
 
-    async fn pay_validator(&self, _: PublicKey, _: &str) -> Result<Msat, MoneyError> {
+    async fn pay_out(&self, _: PublicKey, _: &str) -> Result<Msat, MoneyError> {
         nobody()
     }
 }

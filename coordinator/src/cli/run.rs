@@ -66,7 +66,7 @@ pub(super) struct NewArgs {
     /// Miners that a round waits for
     #[arg(long, default_value_t = 2)]
     min_miners: u32,
-    /// Most miners in a round: of more, those with the better record, then the cheaper ones
+    /// Most miners in a round: of more, those that owe nothing and have proved themselves, and some newcomers
     #[arg(long, default_value_t = 256)]
     max_miners: u32,
     /// Most batches at once that a fast miner is given, for as many times the reward: 1, 2, 4, 8 or 16
@@ -108,9 +108,12 @@ pub(super) struct NewArgs {
     /// What sponsors pledge before the run begins; 0 if you pay
     #[arg(long, default_value = "0 sat")]
     goal: Msat,
-    /// Seed of initialisation and windows
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// What a miner pays once to join [default: what its first task pays; 0 where nothing is to be paid]
+    #[arg(long)]
+    joining_fee: Option<Msat>,
+    /// Seed of initialisation and windows [default: drawn, so that no run reads what another did in the same order]
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 #[derive(Subcommand, Clone, Debug)]
@@ -174,6 +177,13 @@ fn member(text: &str) -> Result<CommitteeMember, Failed> {
     Ok(CommitteeMember { key, url })
 }
 
+/// A seed that nobody chose. TOML's integers are signed.
+fn drawn() -> Result<u64, Failed> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| format!("the system gives no randomness: {e}"))?;
+    Ok(u64::from_le_bytes(bytes) >> 1)
+}
+
 fn new(args: &NewArgs) -> Outcome {
     let library = super::library(args.library.as_ref())?;
     let set = OpenSet::open(&Store::new(&library), args.set).map_err(|e| {
@@ -214,7 +224,8 @@ fn new(args: &NewArgs) -> Outcome {
         window: args.window,
         goal: args.goal,
         validators: args.validators.iter().map(|v| member(v)).collect::<Result<_, _>>()?,
-        seed: args.seed,
+        joining_fee: args.joining_fee,
+        seed: args.seed.map_or_else(drawn, Ok)?,
     })?;
     // Whatever cannot be run is refused here, not when sponsors have pledged.
     refuse(&faults_with_text(&spec, &set))?;
@@ -251,8 +262,8 @@ fn print(home: &Home, view: &RunView) -> Outcome {
     println!("rounds    {} of {}{stage}; {} miners", view.rounds_done, view.rounds, view.miners);
     let s = &view.sums;
     println!(
-        "sats      pledged {}, locked {}, paid {}, back {}, verdicts {}, left {}",
-        s.pledged, s.locked, s.paid, s.back, s.fees, s.left
+        "sats      pledged {}, locked {}, paid {}, back {}, verdicts {}, held back {}, left {}",
+        s.pledged, s.locked, s.paid, s.back, s.fees, s.owed, s.left
     );
     println!("work      {} accepted, {} rejected", s.accepted, s.rejected);
     for checkpoint in &view.checkpoints {

@@ -1,11 +1,11 @@
 //! A run specification to begin with, and its comments.
 
 use watershed_engine::model::Preset;
-use watershed_protocol::Msat;
 use watershed_protocol::market::{
     ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, RewardSpec, RoundsSpec,
     RunSpec,
 };
+use watershed_protocol::{BasisPoints, Msat};
 use watershed_rounds::{Unfit, model_spec};
 
 /// What a person has to say of a new run.
@@ -31,6 +31,8 @@ pub(super) struct Choices {
     pub(super) window: u32,
     pub(super) goal: Msat,
     pub(super) validators: Vec<CommitteeMember>,
+    /// None: as much as a newcomer's first task pays.
+    pub(super) joining_fee: Option<Msat>,
     pub(super) seed: u64,
 }
 
@@ -63,11 +65,11 @@ const COMMENTS: &[(&str, &str)] = &[
     ),
     (
         "[reward]",
-        "# In millisatoshi. Correct work earns `base` of the reward (basis points); the rest depends on how much it lowers the loss,\n# and is paid in full from `full_at` of the round's median on. `window` is how many blocks a reward can stay locked.",
+        "# In millisatoshi. Work that lowers the loss earns `base` of the reward (basis points); the rest depends on how much it lowers it,\n# and is paid in full from `full_at` of the round's median on. What lowers no loss earns nothing. Of a newcomer's reward `held_back`\n# is paid later, with its tasks after `proven_after` accepted ones; whoever is found out gets nothing of it and begins again.\n# `window` is how many blocks a reward can stay locked.",
     ),
     (
         "[funding]",
-        "# What sponsors pledge before the run begins, in millisatoshi; 0 if you pay. Below the goal everything goes back.\n# `joining_fee` is what a miner pays once to join, in whole satoshis; it goes into the budget.",
+        "# What sponsors pledge before the run begins, in millisatoshi; 0 if you pay. Below the goal everything goes back.\n# `joining_fee` is what a miner pays once to join, in whole satoshis; it goes into the budget. As much as a newcomer's first\n# task pays, it takes from a false identity whatever it can get before it is looked at again.",
     ),
     (
         "[[committee]]",
@@ -146,7 +148,12 @@ const FIELDS: &[(&str, &str, &str)] = &[
     (
         "[rounds]",
         "max_miners",
-        "Most miners of a round. Of more, those with the better record come first, then the cheaper ones.",
+        "Most miners of a round. Of more, those that owe nothing come first, then those that have proved themselves, by lot.",
+    ),
+    (
+        "[rounds]",
+        "newcomers",
+        "Share of these places that is kept for newcomers (basis points); one at least where there are two.",
     ),
     ("[rounds]", "max_size", "1, 2, 4, 8 or 16. What a miner gets is bounded by what it delivered before."),
     ("[rounds]", "min_accepted", "With fewer accepted submissions the checkpoint stays as it is."),
@@ -155,8 +162,14 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("[rounds]", "reveal_seconds", "For the uploads."),
     ("[rounds]", "verdict_seconds", "For openings, checks, scores and verdicts."),
     ("[reward]", "per_assignment", "The most that an assignment of one batch size pays."),
-    ("[reward]", "base", "What correct work earns whatever its score."),
+    ("[reward]", "base", "What work earns that lowers the loss at all."),
     ("[reward]", "full_at", "Share of the round's median score from which on everything is paid."),
+    ("[reward]", "held_back", "Of a newcomer's reward, until it has proved itself; 9000 at most."),
+    (
+        "[reward]",
+        "proven_after",
+        "Submissions accepted, with none rejected since, that prove a miner: then what was held back is paid.",
+    ),
     (
         "[reward]",
         "tiers",
@@ -170,7 +183,7 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("[reward]", "verdict_fee", "What a validator gets for a verdict, whatever it says."),
     ("[funding]", "goal", "At least what a round of `min_miners` costs, verdicts included."),
     ("[funding]", "window", "Blocks for which a pledge waits for the others."),
-    ("[funding]", "joining_fee", "0 in this version."),
+    ("[funding]", "joining_fee", "Whole satoshis; 0 lets everybody in, with as many keys as they like."),
     (
         "[funding]",
         "idle_seconds",
@@ -188,6 +201,17 @@ pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
     let [lock_seconds, train_seconds, reveal_seconds, verdict_seconds] = c.seconds;
     let total = c.rounds.saturating_mul(c.inner_steps);
     let smallest = RunSpec::smallest([]);
+    let reward = RewardSpec {
+        per_assignment: c.reward,
+        held_back: BasisPoints::HALF,
+        proven_after: (c.rounds / 10).clamp(1, 4),
+        tiers: 4,
+        window: c.window,
+        verdict_fee: c.verdict_fee.unwrap_or(Msat::new(c.reward.msat() / 100)),
+        ..smallest.reward
+    };
+    let first = reward.least(1).unwrap_or_default().msat().div_ceil(1000).saturating_mul(1000);
+    let joining_fee = c.joining_fee.unwrap_or(Msat::new(first).min(RunSpec::MAX_JOINING_FEE));
     let spec = RunSpec {
         title: c.title,
         seed: c.seed,
@@ -205,6 +229,7 @@ pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
             count: c.rounds,
             min_miners: c.min_miners,
             max_miners: c.max_miners,
+            newcomers: BasisPoints::QUARTER,
             max_size: c.max_size,
             min_accepted: c.min_accepted,
             lock_seconds,
@@ -218,14 +243,8 @@ pub(super) fn specification(c: Choices) -> Result<RunSpec, super::Failed> {
             trusted_after: 20,
             ..smallest.checks
         },
-        reward: RewardSpec {
-            per_assignment: c.reward,
-            tiers: 4,
-            window: c.window,
-            verdict_fee: c.verdict_fee.unwrap_or(Msat::new(c.reward.msat() / 100)),
-            ..smallest.reward
-        },
-        funding: FundingSpec { goal: c.goal, ..smallest.funding },
+        reward,
+        funding: FundingSpec { goal: c.goal, joining_fee, ..smallest.funding },
         committee: c.validators,
         ..smallest
     };
@@ -308,6 +327,7 @@ mod tests {
             window: 144,
             goal: Msat::ZERO,
             validators: vec![member(1), member(2)],
+            joining_fee: None,
             seed: 0,
         }
     }
@@ -341,6 +361,17 @@ mod tests {
             assert!(spec.inner.warmup_steps <= rounds * inner_steps);
             assert_eq!(watershed_rounds::faults(&spec), []);
         }
+    }
+
+    #[test]
+    fn joining_costs_what_a_first_task_pays_unless_somebody_says_otherwise() {
+        let with = |reward, joining_fee| {
+            specification(Choices { reward: Msat::new(reward), joining_fee, ..choices() }).unwrap().funding
+        };
+        assert_eq!(with(1_000_000, None).joining_fee, Msat::new(500_000));
+        assert_eq!(with(1_000_001, None).joining_fee, Msat::new(501_000), "whole satoshis");
+        assert_eq!(with(1_000_000, Some(Msat::ZERO)).joining_fee, Msat::ZERO);
+        assert_eq!(with(1_000_000, Some(Msat::new(7_000))).joining_fee, Msat::new(7_000));
     }
 
     #[test]

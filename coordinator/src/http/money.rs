@@ -99,6 +99,6 @@ pub(super) async fn payout<M: Money>(
     Json(signed): Json<Signed>,
 ) -> Answer<serde_json::Value> {
     let (request, _) = open::<PayoutRequest>(&signed)?;
-    let paid = shared.office.money.pay_validator(request.signer(), &request.value().invoice).await?;
+    let paid = shared.office.money.pay_out(request.signer(), &request.value().invoice).await?;
     json(serde_json::json!({ "paid": paid }))
 }

@@ -247,7 +247,7 @@ pub(super) fn operations<M: Money>() -> Vec<Operation<M>> {
             .refuses(&["bad-id", "no-claim", "not-found", "not-paid", "nothing-left", "refused", "under-way"])
             .refuses(DESTINATION),
         On::post("/v1/payouts", "payout", post(money::payout::<M>))
-            .gives("Pays a validator's fees to the invoice that it signed", One("Paid"))
+            .gives("Pays a validator's fees, or what a miner is due at the end of a run, to the invoice that it signed", One("Paid"))
             .takes("Signed")
             .refuses(&["bad-envelope", "bad-signature", "refused"]),
         On::get("/v1/blobs/{sha256}", "blob", get(blobs::get::<M>))

@@ -7,7 +7,7 @@ use watershed_protocol::market::view::{
     MinerView, NewsView, RoundView, RoundWorkView, RunView, ShownView, SumsView, WorkView,
 };
 use watershed_protocol::market::{FinalState, Stepped};
-use watershed_protocol::{AssignmentId, Envelope, PublicKey};
+use watershed_protocol::{AssignmentId, Envelope, Msat, PublicKey};
 
 use crate::machine::{Phase, Run, Stage, Work, WorkStage};
 
@@ -71,6 +71,7 @@ fn sums(run: &Run) -> SumsView {
         paid: t.paid,
         back: t.back,
         fees: t.fees,
+        owed: if matches!(run.phase, Phase::Ended { .. }) { run.still_due() } else { run.owed() },
         left: t.left,
         accepted: t.accepted,
         rejected: t.rejected,
@@ -224,6 +225,9 @@ pub(super) fn miner(run: &Run, key: &PublicKey) -> MinerView {
         // A list of all tasks for each of their miners would be most of what is sent.
         checkpoint: run.checkpoint().map(|c| Stepped { accepted: Vec::new(), ..c.clone() }.into()),
         record: known.map_or((0, 0), |m| m.record),
+        good: known.map_or(0, |m| m.standing.good),
+        held_back: known.map_or(Msat::ZERO, |m| m.standing.owed),
+        due: known.map_or(Msat::ZERO, |m| m.standing.due(&run.spec.reward)),
         last: known.and_then(|m| m.last),
         works: works.into_iter().map(|(id, w)| work(run, *id, w)).collect(),
     }

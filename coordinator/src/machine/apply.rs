@@ -6,7 +6,8 @@ use watershed_payments::wallet::NodeAddress;
 use watershed_protocol::market::{Entry, FinalState, RunSpec};
 use watershed_protocol::{AssignmentId, Envelope, Msat, PublicKey};
 
-use super::round::add;
+use super::reputation::LOCKED_IN_VAIN;
+use super::round::{add, settle};
 use super::{Effect, Event, Litter, Miner, Phase, Purse, Refusal, Run, Stage, Totals, WorkStage};
 
 impl Run {
@@ -32,6 +33,7 @@ impl Run {
             works: BTreeMap::new(),
             round: None,
             next_round: 0,
+            newest_sequence: 0,
             next_sequence: 0,
             checkpoints: Vec::new(),
             totals: Totals::default(),
@@ -260,7 +262,10 @@ impl Run {
                 work.stage = to;
                 Vec::new()
             }
-            Err(reason) => self.drop_work(id, reason),
+            Err(reason) => {
+                self.not_locked(id);
+                self.drop_work(id, reason)
+            }
         };
         effects.extend(self.moved(id, now));
         Ok(effects)
@@ -298,6 +303,16 @@ impl Run {
         work.escrow_open = false;
         work.ended = Some((settled, back));
         work.version = version;
+        // Lots that were with the miner and went back while others counted on its work: no better than declining.
+        let own = !work.judged
+            && matches!(
+                work.stage,
+                WorkStage::Paid | WorkStage::Confirming | WorkStage::Locked | WorkStage::Committed
+            );
+        let key = work.assignment.miner;
+        if let Some(miner) = self.miners.get_mut(&key) {
+            settle(&self.spec.reward, &self.spec.inner, work, miner);
+        }
         add(&mut self.totals.paid, settled);
         add(&mut self.totals.back, back);
         let mut effects = Vec::new();
@@ -307,7 +322,11 @@ impl Run {
             let leaked = Entry::Leaked { run: self.id, assignment: id, paid: settled };
             effects.push(Effect::Record(Box::new(leaked)));
         }
-        if !matches!(work.stage, WorkStage::Revealed | WorkStage::Dropped { .. }) {
+        if own {
+            self.kept_waiting(key, LOCKED_IN_VAIN, now);
+        }
+        let work = self.works.get(&id);
+        if work.is_some_and(|w| !matches!(w.stage, WorkStage::Revealed | WorkStage::Dropped { .. })) {
             effects.extend(self.drop_work(id, "the lots are no longer locked"));
             effects.extend(self.advance(now, false));
         }
@@ -322,8 +341,12 @@ impl Run {
         self.totals.left = left;
         let Totals { pledged, paid, fees, .. } = self.totals;
         self.phase = Phase::Ended { how: how.clone() };
+        let mut effects = self.tidy_up();
+        for (miner, amount) in self.due_to_miners() {
+            effects.push(Effect::Record(Box::new(Entry::Owed { run: self.id, miner, amount })));
+        }
         let ended = Entry::Ended { run: self.id, how, pledged, paid, fees, left };
-        let mut effects = [self.tidy_up(), vec![Effect::Record(Box::new(ended))]].concat();
+        effects.push(Effect::Record(Box::new(ended)));
         if left > Msat::ZERO {
             effects.push(Effect::Refunds);
         }

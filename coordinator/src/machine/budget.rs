@@ -3,6 +3,7 @@
 use watershed_protocol::Msat;
 use watershed_protocol::market::FinalState;
 
+use super::round::add;
 use super::{Effect, Phase, Run};
 
 /// Wait after an attempt at a round that did not count; doubles with each.
@@ -12,13 +13,29 @@ const PAUSE: u64 = 5;
 const LONGEST: u64 = 3_600;
 
 impl Run {
+    /// What miners have earned and is held back.
+    pub fn owed(&self) -> Msat {
+        let mut owed = Msat::ZERO;
+        self.miners.values().for_each(|m| add(&mut owed, m.standing.owed));
+        owed
+    }
+
+    /// What miners are paid on request when the run is over, all together.
+    pub fn still_due(&self) -> Msat {
+        let mut due = Msat::ZERO;
+        self.due_to_miners().iter().for_each(|(_, amount)| add(&mut due, *amount));
+        due
+    }
+
     /// What was pledged, less what is paid, owed and locked. None if the operator pays: then nobody knows.
     pub fn budget(&self) -> Option<Msat> {
         if self.spec.funding.goal == Msat::ZERO {
             return None;
         }
-        let open = self.works.values().filter(|w| w.escrow_open).map(|w| w.assignment.reward);
-        let spent = [self.totals.paid, self.totals.fees].into_iter().chain(open);
+        // Of what is locked the part that is held back may become owed.
+        let open = self.works.values().filter(|w| w.escrow_open);
+        let open = open.map(|w| w.assignment.reward.max(self.whole(w).unwrap_or_default()));
+        let spent = [self.totals.paid, self.totals.fees, self.owed()].into_iter().chain(open);
         Some(spent.fold(self.totals.pledged, |left, s| left.checked_sub(s).unwrap_or_default()))
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use watershed_protocol::market::{Entry, Spoken, is_disputed, is_sound, score_of};
+use watershed_protocol::market::{Entry, Judged, Spoken, is_disputed, is_sound, score_of};
 use watershed_protocol::{AssignmentId, PublicKey};
 
 use super::{Effect, Refusal, Run, Stage, Work, WorkStage};
@@ -28,10 +28,23 @@ impl Work {
         self.stage == WorkStage::Revealed && is_sound(self.spoken())
     }
 
+    /// The loss reduction that counts; 0 if none was measured.
+    pub fn gain(&self) -> f32 {
+        score_of(self.spoken()).map_or(0.0, |score| score.gain())
+    }
+
     /// Whether it goes into the checkpoint: it is sound and lowers the loss. A round that is broken off before its disputes
     /// are ruled on accepts nothing of what is disputed.
     pub fn is_accepted(&self) -> bool {
-        !self.is_disputed() && self.is_sound() && score_of(self.spoken()).is_some_and(|score| score.helps())
+        self.judged_as() == Judged::Accepted
+    }
+
+    /// What comes of it when its round is over.
+    pub fn judged_as(&self) -> Judged {
+        if self.stage != WorkStage::Revealed || self.is_disputed() {
+            return Judged::Neither;
+        }
+        Judged::of(self.spoken())
     }
 }
 

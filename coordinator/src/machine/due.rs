@@ -14,9 +14,8 @@ impl Run {
             return None;
         }
         let Some(round) = &self.round else {
-            let able = live.iter().filter(|key| self.is_able(key)).count();
-            let enough = able >= self.spec.rounds.min_miners as usize && self.can_pay_a_round();
-            let ready = !self.paused && now >= self.not_before && enough;
+            let enough = || self.able(live).len() >= self.spec.rounds.min_miners as usize;
+            let ready = !self.paused && now >= self.not_before && self.can_pay_a_round() && enough();
             return ready.then(|| Event::Begin { live: live.to_vec() });
         };
         if round.stage == Stage::Stepping {
@@ -29,12 +28,5 @@ impl Run {
         let waits = |w: &super::Work| w.stage == WorkStage::Hashing && !w.hashes.is_empty();
         let late = round.stage == Stage::Locking && now >= half && self.current().any(|(_, w)| waits(w));
         late.then_some(Event::HashesLate { round: round.number })
-    }
-
-    /// Whether a miner could be given work now.
-    pub fn is_able(&self, key: &PublicKey) -> bool {
-        self.miners
-            .get(key)
-            .is_some_and(|m| m.active && m.channel == Some(Ok(())) && self.size_for(m).is_some())
     }
 }

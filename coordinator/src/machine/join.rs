@@ -9,11 +9,32 @@ use super::{Effect, Event, Miner, Phase, Refusal, Run, Work};
 /// How often a key may have a channel opened in a run: each costs the operator fees.
 const CHANNELS: u32 = 8;
 
+/// Most miners of a run that are remembered.
+const MINERS: usize = 100_000;
+
+/// A key's joins and leaves that change something are written down, so a key may have so many seconds' worth of them at once.
+const CHANGES: u64 = 300;
+
+/// What each of them costs of that.
+const CHANGE: u64 = 30;
+
 /// How long the channel of a miner that left is kept, in seconds: it may only be started again.
 pub const LEFT: u64 = 900;
 
 /// How long the channel of a miner that is not heard of is kept, in seconds.
 pub const AWAY: u64 = 86_400;
+
+impl Miner {
+    /// Counts a join or leave that changes something: a few may come at once, more only as time passes.
+    fn change(&mut self, now: u64) -> Result<(), Refusal> {
+        let changed = self.changed.max(now).saturating_add(CHANGE);
+        if changed > now.saturating_add(CHANGES) {
+            return Err(Refusal::TooOften);
+        }
+        self.changed = changed;
+        Ok(())
+    }
+}
 
 impl Run {
     pub(super) fn join(&mut self, signer: PublicKey, join: &Join, now: u64) -> Result<Vec<Effect>, Refusal> {
@@ -27,10 +48,14 @@ impl Run {
             return Err(Refusal::FeeUnpaid(self.spec.funding.joining_fee));
         }
         let version = self.version;
+        let mut effects = Vec::new();
         let known = self.miners.get(&signer);
-        if known.is_none() && self.miners.len() >= 100_000 {
-            return Err(Refusal::Range("the number of miners"));
-        }
+        let forgotten = match known {
+            None if self.miners.len() >= MINERS => {
+                Some(self.forgettable().ok_or(Refusal::Range("the number of miners"))?)
+            }
+            _ => None,
+        };
         let same = known.filter(|m| m.node == join.node);
         if same.is_none() {
             // The record names the node whose key signs the receipts: it must be the one that is paid.
@@ -50,7 +75,7 @@ impl Run {
         if channels > CHANNELS {
             return Err(Refusal::Range("the number of channels for one miner"));
         }
-        let miner = Miner {
+        let mut miner = Miner {
             node: join.node.clone(),
             tokens_per_second: join.tokens_per_second,
             min_price: join.min_per_million_tokens,
@@ -59,7 +84,11 @@ impl Run {
             asked,
             last: known.and_then(|m| m.last).filter(|_| !join.lost_state),
             record: known.map_or((0, 0), |m| m.record),
+            standing: known.map(|m| m.standing).unwrap_or_default(),
+            joined: known.map_or(self.checkpoints.len() as u64, |m| m.joined),
+            changed: known.map_or(0, |m| m.changed),
             missed: known.map_or(0, |m| m.missed),
+            unlocked: known.map_or(0, |m| m.unlocked),
             arrears: known.map_or(0, |m| m.arrears),
             benched_until: known.map_or(0, |m| m.benched_until),
             delivered: known.and_then(|m| m.delivered),
@@ -70,15 +99,44 @@ impl Run {
         if known.is_some_and(|m| Miner { heard: now, ..m.clone() } == miner) {
             return Err(Refusal::Known);
         }
-        let mut effects = Vec::new();
+        miner.change(now)?;
         if let Some(old) = known.filter(|m| same.is_none() && m.asked != 0) {
             effects.push(Effect::Part { miner: signer, node: old.node.clone(), version });
+        }
+        if let Some(old) = forgotten.and_then(|key| Some((key, self.miners.remove(&key)?)))
+            && old.1.asked != 0
+        {
+            effects.push(Effect::Part { miner: old.0, node: old.1.node, version });
         }
         self.miners.insert(signer, miner);
         if asked == version {
             effects.push(Effect::Channel { miner: signer, version });
         }
         Ok(effects)
+    }
+
+    pub(super) fn leave(&mut self, signer: PublicKey, now: u64) -> Result<Vec<Effect>, Refusal> {
+        let miner = self.miners.get_mut(&signer).ok_or(Refusal::NotJoined(signer))?;
+        if !miner.active {
+            return Err(Refusal::Known);
+        }
+        miner.change(now)?;
+        (miner.active, miner.heard) = (false, now);
+        Ok(Vec::new())
+    }
+
+    /// The miner that loses least by being forgotten, so that a run is never closed to newcomers: one that paid nothing to join,
+    /// never had a task and owes or is owed nothing; who left before the others, then who was not heard of for longest. If it
+    /// is there all the same, it joins again.
+    fn forgettable(&self) -> Option<PublicKey> {
+        let nothing = |(key, m): &(&PublicKey, &Miner)| {
+            m.works.is_empty()
+                && m.record == (0, 0)
+                && (m.missed, m.unlocked) == (0, 0)
+                && !self.purse.joined.contains_key(key)
+        };
+        let least = self.miners.iter().filter(nothing).min_by_key(|(key, m)| (m.active, m.heard, **key));
+        least.map(|(key, _)| *key)
     }
 
     /// The miner whose channel is kept for nothing, if any: it left `left` seconds ago, or it was not heard of for `away`.

@@ -21,6 +21,7 @@ mod idle;
 mod join;
 mod keep;
 mod litter;
+mod places;
 mod purse;
 mod refusal;
 mod reputation;

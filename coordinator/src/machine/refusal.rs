@@ -81,6 +81,9 @@ pub enum Refusal {
     /// A command that is older than one that was taken.
     #[error("the command is older than one that was taken")]
     Stale,
+    /// A miner that changes its mind again and again.
+    #[error("this miner has joined and left too often; wait a minute")]
+    TooOften,
     /// A number out of range.
     #[error("{0} is out of range")]
     Range(&'static str),
@@ -108,6 +111,7 @@ impl Refusal {
             Self::Preimages => "wrong-preimages",
             Self::OtherSubmission => "other-submission",
             Self::Stale => "stale-command",
+            Self::TooOften => "too-many",
             Self::Range(_) => "out-of-range",
         }
     }

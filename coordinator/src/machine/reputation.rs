@@ -1,8 +1,6 @@
-//! Whom a round takes, how much each is given, and what becomes of those that keep others waiting.
+//! How much a miner is given, and what becomes of those that keep others waiting.
 
-use std::cmp::Reverse;
-
-use watershed_protocol::{AssignmentId, Msat, PublicKey};
+use watershed_protocol::{AssignmentId, PublicKey};
 
 use super::{Miner, Run, Stage, WorkStage};
 
@@ -12,8 +10,14 @@ const REJECTED: u32 = 8;
 /// What a task weighs that others waited for in vain.
 const MISSED: u32 = 2;
 
-/// What a missed deadline adds to a miner's arrears; an accepted submission takes 1 off.
+/// What keeping others waiting adds to a miner's arrears; an accepted submission takes 1 off.
 const MISS: u32 = 2;
+
+/// How often a task counts as missed that was given up when its reward was locked.
+pub(super) const LOCKED_IN_VAIN: u32 = 2;
+
+/// How often a rejected submission counts like a missed task: a cheat that is found out has to wait before it tries again.
+pub(super) const FOUND_OUT: u32 = 2;
 
 /// Arrears up to which a miner is not benched: it may be killed once.
 const PATIENCE: u32 = 2;
@@ -21,16 +25,12 @@ const PATIENCE: u32 = 2;
 /// Longest time on the bench.
 const LONGEST: u64 = 86_400;
 
-/// The order of miners: smaller comes first.
-pub(super) type Rank = (u32, Reverse<u32>, Msat, PublicKey);
-
 impl Miner {
-    /// What is not made up for yet comes first, then what was accepted, then the price: of equal record the cheaper one.
-    /// A newcomer owes nothing and has nothing to show, so it comes after whoever has proved itself.
-    pub(super) fn rank(&self, key: PublicKey) -> Rank {
+    /// What is not made up for yet. A reward that could not be locked counts little: whose fault it was nobody can tell.
+    pub(super) fn outstanding(&self) -> u32 {
         let (accepted, rejected) = self.record;
         let bad = rejected.saturating_mul(REJECTED).saturating_add(self.missed.saturating_mul(MISSED));
-        (bad.saturating_sub(accepted), Reverse(accepted), self.min_price, key)
+        bad.saturating_add(self.unlocked).saturating_sub(accepted)
     }
 
     /// Tokens per second that it can be given work for: what it says, and no more than it has shown.
@@ -60,8 +60,8 @@ impl Run {
         if able < tokens {
             return None;
         }
-        let mut size = 1;
-        while size * 2 <= spec.rounds.max_size && able / 2 >= tokens.saturating_mul(u64::from(size) * 2) {
+        let (mut size, most) = (1, miner.standing.most_size(&spec.rounds));
+        while size * 2 <= most && able / 2 >= tokens.saturating_mul(u64::from(size) * 2) {
             size *= 2;
         }
         Some(size)
@@ -106,15 +106,43 @@ impl Run {
         let tokens = self.tokens().saturating_mul(u64::from(size));
         let seconds = u64::from(self.spec.rounds.train_seconds).max(1);
         let slower = self.speed_of(tokens.div_ceil(seconds).saturating_mul(seconds), seconds);
+        self.kept_waiting(key, 1, now);
+        if let Some(miner) = self.miners.get_mut(&key).filter(|_| stage == Stage::Training) {
+            miner.delivered = Some(miner.delivered.unwrap_or(u32::MAX).min(slower));
+        }
+    }
+
+    /// A miner takes a task back that it was given. Others have waited for it as for one that lets a deadline pass; and if its
+    /// reward was locked, that money was of no use to anybody meanwhile.
+    pub(super) fn took_back(&mut self, id: AssignmentId, now: u64) {
+        let Some(work) = self.works.get(&id) else { return };
+        let (key, times) = (work.assignment.miner, if work.escrow_open { LOCKED_IN_VAIN } else { 1 });
+        self.kept_waiting(key, times, now);
+    }
+
+    /// A reward could not be locked.
+    pub(super) fn not_locked(&mut self, id: AssignmentId) {
+        let key = self.works.get(&id).map(|w| w.assignment.miner);
+        if let Some(miner) = key.and_then(|key| self.miners.get_mut(&key)) {
+            miner.unlocked = miner.unlocked.saturating_add(1);
+        }
+    }
+
+    /// Counts what a miner let others wait for in vain.
+    pub(super) fn kept_waiting(&mut self, key: PublicKey, times: u32, now: u64) {
+        if let Some(miner) = self.miners.get_mut(&key) {
+            miner.missed = miner.missed.saturating_add(times);
+        }
+        self.in_arrears(key, times, now);
+    }
+
+    /// Adds to a miner's arrears; beyond some number it is benched, twice as long each time.
+    pub(super) fn in_arrears(&mut self, key: PublicKey, times: u32, now: u64) {
         let r = &self.spec.rounds;
         let round = [r.lock_seconds, r.train_seconds, r.reveal_seconds, r.verdict_seconds];
         let round: u64 = round.into_iter().map(u64::from).sum();
         let Some(miner) = self.miners.get_mut(&key) else { return };
-        miner.missed = miner.missed.saturating_add(1);
-        miner.arrears = miner.arrears.saturating_add(MISS);
-        if stage == Stage::Training {
-            miner.delivered = Some(miner.delivered.unwrap_or(u32::MAX).min(slower));
-        }
+        miner.arrears = miner.arrears.saturating_add(MISS.saturating_mul(times));
         if let Some(times) = miner.arrears.checked_sub(PATIENCE + 1) {
             let bench = round.saturating_mul(1 << (times / MISS).min(20)).min(LONGEST);
             miner.benched_until = now.saturating_add(bench);

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use watershed_protocol::data::{Split, WindowSpec};
-use watershed_protocol::market::{Assignment, Entry, FinalState, Stepped, holders};
+use watershed_protocol::market::{
+    Assignment, Entry, FinalState, InnerSpec, Judged, RewardSpec, Stepped, holders,
+};
 use watershed_protocol::{AssignmentId, Digest, Msat, PublicKey, RoundNumber};
 
+use super::reputation::FOUND_OUT;
 use super::{Effect, Miner, Phase, Refusal, Round, Run, Stage, Work, WorkStage};
 
 impl Run {
@@ -13,22 +16,19 @@ impl Run {
         if self.round.is_some() || self.paused || self.phase != Phase::Running || now < self.not_before {
             return Err(Refusal::Phase { phase: "busy", what: "beginning a round" });
         }
-        let mut able: Vec<(PublicKey, Miner, u32)> = live
-            .iter()
-            .filter(|key| self.is_able(key))
-            .filter_map(|key| {
-                let miner = self.miners.get(key)?;
-                Some((*key, miner.clone(), self.size_for(miner)?))
+        let in_order = self.in_order(self.able(live), now).into_iter();
+        let mut able: Vec<(PublicKey, Miner, u32)> = in_order
+            .filter_map(|(key, miner)| {
+                let size = self.size_for(&miner)?;
+                Some((key, miner, size))
             })
             .collect();
-        // Of more than are needed, those with the better record; whoever is benched only if there is no round without it.
-        able.sort_by_key(|(key, m, _)| (now < m.benched_until, m.rank(*key)));
-        able.dedup_by_key(|(key, ..)| *key);
         let rounds = &self.spec.rounds;
         let (mut budget, mut chosen) = (self.budget(), 0);
         able.retain_mut(|(_, miner, size)| {
             let others = (rounds.min_miners as usize).saturating_sub(chosen + 1);
             let full = chosen >= rounds.max_miners as usize;
+            // Whoever is benched only if there is no round without it.
             let benched = now < miner.benched_until && chosen >= rounds.min_miners as usize;
             let pays = if full || benched { None } else { self.pays(&mut budget, *size, others) };
             *size = pays.unwrap_or(*size);
@@ -60,7 +60,7 @@ impl Run {
                 max_epochs: self.spec.data.max_epochs,
             };
             next_sequence += u64::from(sequences);
-            let reward = self.spec.reward.per_assignment.checked_mul(u64::from(size));
+            let reward = self.offered(&key, &miner, size, &mut budget);
             let assignment = Assignment {
                 run: self.id,
                 round: RoundNumber(number),
@@ -75,6 +75,7 @@ impl Run {
             let work = Work {
                 holders: holders(&self.spec, &self.overruled, miner.record, &assignment),
                 assignment,
+                rejected: miner.record.1,
                 stage: WorkStage::Hashing,
                 version: self.version,
                 hashes: BTreeMap::new(),
@@ -105,10 +106,31 @@ impl Run {
             }
         }
         self.works.append(&mut works);
-        self.next_sequence = next_sequence;
+        (self.newest_sequence, self.next_sequence) = (self.next_sequence, next_sequence);
         self.round =
             Some(Round { number, stage: Stage::Locking, until, began: now, randomness: None, judging: 0 });
         Ok(Vec::new())
+    }
+
+    /// What a task pays at most. What its miner is owed from before is added only as far as the budget has it beside all that it
+    /// is to pay already.
+    fn offered(&self, key: &PublicKey, miner: &Miner, size: u32, budget: &mut Option<Msat>) -> Option<Msat> {
+        let reward = &self.spec.reward;
+        let mut promised = Msat::ZERO;
+        for (_, work) in self.works_of(key).filter(|(_, w)| w.escrow_open) {
+            let whole = self.whole(work).unwrap_or_default();
+            add(&mut promised, work.assignment.reward.checked_sub(whole).unwrap_or_default());
+        }
+        let (least, most) = miner.standing.rewards(reward, size, promised)?;
+        let Some(left) = budget else { return Some(most) };
+        let extra = most.checked_sub(least)?.min(*left);
+        *left = left.checked_sub(extra)?;
+        least.checked_add(extra)
+    }
+
+    /// What a task would pay whoever has proved itself and is owed nothing.
+    pub(super) fn whole(&self, work: &Work) -> Option<Msat> {
+        self.spec.reward.whole(work.assignment.batch / self.spec.inner.batch.max(1))
     }
 
     /// Drops a task from its round.
@@ -177,8 +199,8 @@ impl Run {
                 effects.push(self.closed(round.number, randomness));
             }
             if !anybody {
-                // Nobody is left: a round in which nobody was even paid does not count.
-                effects.extend(self.end_round(round.stage != Stage::Locking, now));
+                // Nobody is left: a round in which nothing was shown does not count.
+                effects.extend(self.end_round(false, now));
             } else if stage == Stage::Stepping {
                 let rules = self.dispute();
                 effects.extend(if rules.is_empty() { self.step(now) } else { rules });
@@ -227,7 +249,7 @@ impl Run {
     pub(super) fn end_round(&mut self, counts: bool, now: u64) -> Vec<Effect> {
         let Some(round) = self.round.take() else { return Vec::new() };
         let stepped = self.checkpoints.last().is_some_and(|c| c.round.0 == round.number + 1);
-        let version = self.version;
+        let (version, mut found_out) = (self.version, Vec::new());
         for (id, work) in &mut self.works {
             if work.assignment.round.0 != round.number || work.judged {
                 continue;
@@ -235,18 +257,29 @@ impl Run {
             work.judged = true;
             work.version = version;
             let Some(miner) = self.miners.get_mut(&work.assignment.miner) else { continue };
-            if work.is_accepted() {
-                miner.record.0 += 1;
-                miner.arrears = miner.arrears.saturating_sub(1);
-                self.totals.accepted += 1;
-            } else if work.commitment.is_some() && !work.verdicts.is_empty() && !work.is_sound() {
-                miner.record.1 += 1;
-                self.totals.rejected += 1;
+            let judged = work.judged_as();
+            match judged {
+                Judged::Accepted => {
+                    miner.record.0 += 1;
+                    miner.arrears = miner.arrears.saturating_sub(1);
+                    self.totals.accepted += 1;
+                }
+                Judged::Rejected => {
+                    miner.record.1 += 1;
+                    self.totals.rejected += 1;
+                    found_out.push(work.assignment.miner);
+                }
+                Judged::Neither => {}
             }
+            miner.standing.judged(judged);
+            settle(&self.spec.reward, &self.spec.inner, work, miner);
             // Whoever was paid for work carries its state on, whether or not there was a step.
             if work.is_accepted() && (stepped || counts) {
                 miner.last = Some(*id);
             }
+        }
+        for miner in found_out {
+            self.in_arrears(miner, FOUND_OUT, now);
         }
         let mut effects = self.tidy(&round);
         if counts {
@@ -301,6 +334,12 @@ impl Run {
         open.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// What miners are paid of what was held back, now that nothing more can be accepted: none that did not prove themselves.
+    pub fn due_to_miners(&self) -> Vec<(PublicKey, Msat)> {
+        let due = self.miners.iter().map(|(key, m)| (*key, m.standing.due(&self.spec.reward)));
+        due.filter(|(_, amount)| *amount > Msat::ZERO).collect()
+    }
+
     /// Closes the accounts when no escrow is open.
     pub(super) fn try_finish(&mut self) -> Vec<Effect> {
         if self.works.values().any(|w| w.escrow_open) {
@@ -313,6 +352,16 @@ impl Run {
             }
             _ => Vec::new(),
         }
+    }
+}
+
+/// Counts what a task has paid, once it is over and all of its lots have ended; unless its miner has lost what it was owed since.
+pub(super) fn settle(reward: &RewardSpec, inner: &InnerSpec, work: &Work, miner: &mut Miner) {
+    let (Some((paid, _)), true, true) = (work.ended, work.judged, work.recorded) else { return };
+    let offered = work.assignment.reward;
+    let whole = reward.whole(work.assignment.batch / inner.batch.max(1)).unwrap_or(offered);
+    if miner.record.1 == work.rejected {
+        miner.standing.settled(whole, offered, paid, work.judged_as());
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use watershed_protocol::market::{
-    Assignment, Commitment, FinalState, Opened, Opening, Outcome, Reveal, RunSpec, Score, Stepped,
+    Assignment, Commitment, FinalState, Opened, Opening, Outcome, Reveal, RunSpec, Score, Standing, Stepped,
     TermsOffered,
 };
 use watershed_protocol::{AssignmentId, Digest, Envelope, Msat, PaymentHash, PublicKey, RunId};
@@ -94,9 +94,18 @@ pub struct Miner {
     pub last: Option<AssignmentId>,
     /// Submissions that were accepted and that were not.
     pub record: (u32, u32),
-    /// Tasks that it kept others waiting for until their time was up.
+    /// How far it has proved itself, and what it is owed.
+    pub standing: Standing,
+    /// Checkpoints that there were when it joined first.
+    pub joined: u64,
+    /// Its joins and leaves that changed something have been taken as if they had been spread out until then, in seconds since
+    /// 1970.
+    pub changed: u64,
+    /// Tasks that it kept others waiting for until their time was up, or took back; twice if its reward was locked.
     pub missed: u32,
-    /// Rises by two with each of those, falls by one with each accepted submission.
+    /// Rewards that could not be locked, whoever's fault it was.
+    pub unlocked: u32,
+    /// Rises by two with each task that it missed, by four with each rejected submission; falls by one with each accepted one.
     pub arrears: u32,
     /// Until when others come first, in seconds since 1970.
     pub benched_until: u64,
@@ -161,6 +170,8 @@ pub struct VerdictKept {
 pub struct Work {
     /// The task.
     pub assignment: Assignment,
+    /// Submissions of its miner that had been rejected before.
+    pub rejected: u32,
     /// Where it stands.
     pub stage: WorkStage,
     /// Changes with every event that concerns it.
@@ -250,6 +261,8 @@ pub struct Run {
     pub round: Option<Round>,
     /// Number of the next round.
     pub next_round: u32,
+    /// First sequence of the newest round, or attempt at it.
+    pub newest_sequence: u64,
     /// First sequence that nobody was given.
     pub next_sequence: u64,
     /// Checkpoints from the first on.

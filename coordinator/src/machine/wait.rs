@@ -128,21 +128,27 @@ impl Run {
             return vec![Wait::Rewards(keys.into_iter().collect())];
         }
         let needed = self.spec.rounds.min_miners as usize;
-        let there = live.iter().filter(|key| self.is_able(key)).count();
-        if there >= needed {
+        let able = self.able(live);
+        if able.len() >= needed {
             return if now < self.not_before { vec![Wait::Pause(self.not_before)] } else { Vec::new() };
         }
         let wants = |key: &&PublicKey| self.miners.get(*key).is_some_and(|m| m.active);
         let fits = |key: &PublicKey| self.miners.get(key).is_some_and(|m| self.size_for(m).is_some());
         let (fit, unfit): (Vec<&PublicKey>, Vec<&PublicKey>) =
             live.iter().filter(wants).partition(|key| fits(key));
-        let without: Vec<PublicKey> = fit.iter().filter(|key| !self.is_able(key)).map(|key| **key).collect();
+        let ready = |key: &PublicKey| self.miners.get(key).is_some_and(|m| m.channel == Some(Ok(())));
+        let unable = fit.iter().map(|key| **key).filter(|key| !able.contains(key));
+        // Whoever has a channel leaves too many rewards locked.
+        let (holding, without): (Vec<PublicKey>, Vec<PublicKey>) = unable.partition(ready);
         let mut waits = Vec::new();
         if fit.len() < needed {
             waits.push(Wait::Miners { there: fit.len(), needed, unfit: unfit.len() });
         }
         if !without.is_empty() {
             waits.push(Wait::Channels(without));
+        }
+        if !holding.is_empty() {
+            waits.push(Wait::Rewards(holding));
         }
         waits
     }

@@ -52,18 +52,11 @@ impl Run {
         let before = work(self);
         let mut effects = match message {
             Message::Join(join) => return self.join(signer, join, now),
-            Message::Leave { .. } => {
-                let miner = self.miners.get_mut(&signer).ok_or(Refusal::NotJoined(signer))?;
-                if !miner.active {
-                    return Err(Refusal::Known);
-                }
-                (miner.active, miner.heard) = (false, now);
-                return Ok(Vec::new());
-            }
+            Message::Leave { .. } => return self.leave(signer, now),
             Message::Hashes { assignment, hashes } => self.hashes(*assignment, signer, hashes)?,
             Message::Accept { assignment, invoices } => self.accept(*assignment, signer, invoices)?,
             Message::Locked { assignment, reports } => self.locked(*assignment, signer, reports)?,
-            Message::Decline { assignment, reason } => self.decline(*assignment, signer, reason)?,
+            Message::Decline { assignment, reason } => self.decline(*assignment, signer, reason, now)?,
             Message::Commit(commitment) => self.commit(commitment, signer, envelope, now)?,
             Message::Reveal(reveal) => self.reveal(reveal, signer, envelope)?,
             Message::Open(opening) => self.open(opening, signer, envelope, now)?,
@@ -199,12 +192,21 @@ impl Run {
         }
     }
 
-    fn decline(&mut self, id: AssignmentId, signer: PublicKey, reason: &str) -> Result<Vec<Effect>, Refusal> {
+    fn decline(
+        &mut self,
+        id: AssignmentId,
+        signer: PublicKey,
+        reason: &str,
+        now: u64,
+    ) -> Result<Vec<Effect>, Refusal> {
         let work = self.own(id, signer)?;
         match work.stage {
             WorkStage::Committed | WorkStage::Revealed => Err(wrong(work, "declining")),
             WorkStage::Dropped { .. } => Ok(Vec::new()),
-            _ => Ok(self.drop_work(id, &format!("the miner declined: {}", short(reason)))),
+            _ => {
+                self.took_back(id, now);
+                Ok(self.drop_work(id, &format!("the miner declined: {}", short(reason))))
+            }
         }
     }
 
@@ -426,6 +428,9 @@ fn founded(
     }
     match &verdict.outcome {
         Outcome::Earned { .. } if verdict.score.is_none() => Err(Refusal::Unfounded("it has no score")),
+        Outcome::Earned { .. } if verdict.pays_for_nothing() => {
+            Err(Refusal::Unfounded("it pays for what lowers no loss"))
+        }
         Outcome::Earned { .. } if !work.opened.contains_key(&signer) => {
             Err(Refusal::Unfounded("nothing was opened to its validator"))
         }

@@ -147,7 +147,7 @@ impl Computer {
         round: u32,
         from: &Stepped,
         accepted: &[AssignmentId],
-        submissions: &[(SubmissionId, Digest)],
+        submissions: &[(SubmissionId, f32, Digest)],
         blobs: &Blobs,
     ) -> Result<Stepped, MoneyError> {
         let checkpoint = blobs.get(from.blob).await?;
@@ -156,8 +156,8 @@ impl Computer {
             None => Vec::new(),
         };
         let mut encoded = Vec::with_capacity(submissions.len());
-        for (id, blob) in submissions {
-            encoded.push((*id, blobs.get(*blob).await?));
+        for (id, gain, blob) in submissions {
+            encoded.push((*id, *gain, blobs.get(*blob).await?));
         }
         let swap = self.falsehood == Some(Falsehood::SwapCheckpoint);
         let result = self

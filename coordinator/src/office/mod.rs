@@ -185,7 +185,7 @@ impl<M: Money> Office<M> {
             Effect::Channel { miner, version } => {
                 let node = self.market.with(run, |r| r.miners.get(miner).map(|m| m.node.clone()))?;
                 let Some(node) = node else { return Ok(None) };
-                let largest = spec.reward.per_assignment.checked_mul(u64::from(spec.rounds.max_size));
+                let largest = spec.reward.most(spec.rounds.max_size);
                 let lots = spec.committee.len() * spec.reward.tiers as usize;
                 let result = self.money.channel(&node, largest.unwrap_or_default(), lots).await.map_err(text);
                 Some(Event::Channel { miner: *miner, version: *version, result })
@@ -266,12 +266,13 @@ impl<M: Money> Office<M> {
                 None
             }
             Effect::Finish => {
-                let (sums, joined) = self.market.with(run, |r| (r.totals, r.purse.joined.clone()))?;
+                let state = |r: &Run| (r.totals, r.purse.joined.clone(), r.due_to_miners());
+                let (sums, joined, due) = self.market.with(run, state)?;
                 // Whatever of it was not carried out yet.
                 for miner in joined.keys() {
                     self.money.book_joining_fee(run, &spec, *miner)?;
                 }
-                let left = self.money.finish(run, &spec, sums.pledged).await?;
+                let left = self.money.finish(run, &spec, sums.pledged, &due).await?;
                 Some(Event::Finished { left })
             }
         })
@@ -307,7 +308,7 @@ impl<M: Money> Office<M> {
         let (spec, checkpoint, submissions) = self.market.with(run, |r| {
             let works = accepted.iter().filter_map(|id| {
                 let work = r.works.get(id)?;
-                Some((work.commitment.as_ref()?.submission, work.reveal.as_ref()?.blob))
+                Some((work.commitment.as_ref()?.submission, work.gain(), work.reveal.as_ref()?.blob))
             });
             (r.spec.clone(), r.checkpoint().cloned(), works.collect::<Vec<_>>())
         })?;

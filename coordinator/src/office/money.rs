@@ -172,12 +172,13 @@ pub trait Money: Send + Sync + 'static {
         validator: PublicKey,
     ) -> impl Future<Output = Result<(), MoneyError>> + Send;
 
-    /// Divides what is left among the sponsors' accounts.
+    /// Credits miners what they are due, and divides what is left then among the sponsors' accounts.
     fn finish(
         &self,
         run: RunId,
         spec: &RunSpec,
         pledged: Msat,
+        due: &[(PublicKey, Msat)],
     ) -> impl Future<Output = Result<Msat, MoneyError>> + Send;
 
     /// Pays a sponsor's part of what is left to an invoice, an offer or an address: whoever knows the token made the pledge.
@@ -207,10 +208,7 @@ pub trait Money: Send + Sync + 'static {
     /// Books a miner's joining fee to the run's budget.
     fn book_joining_fee(&self, run: RunId, spec: &RunSpec, miner: PublicKey) -> Result<(), MoneyError>;
 
-    /// Pays a validator what it was credited.
-    fn pay_validator(
-        &self,
-        validator: PublicKey,
-        invoice: &str,
-    ) -> impl Future<Output = Result<Msat, MoneyError>> + Send;
+    /// Pays a validator or a miner what it was credited.
+    fn pay_out(&self, key: PublicKey, invoice: &str)
+    -> impl Future<Output = Result<Msat, MoneyError>> + Send;
 }

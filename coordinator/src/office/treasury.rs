@@ -279,7 +279,24 @@ impl Money for TreasuryMoney {
         Ok(self.treasury.transfer(&key, &budget(run, spec)?, &to, spec.reward.verdict_fee, &memo)?)
     }
 
-    async fn finish(&self, run: RunId, spec: &RunSpec, pledged: Msat) -> Result<Msat, MoneyError> {
+    async fn finish(
+        &self,
+        run: RunId,
+        spec: &RunSpec,
+        pledged: Msat,
+        due: &[(PublicKey, Msat)],
+    ) -> Result<Msat, MoneyError> {
+        for (miner, amount) in due {
+            let to = Account::Miner(name(&miner.to_string())?);
+            let memo = format!("held back of what was earned in run {run}");
+            self.treasury.transfer(
+                &format!("due/{run}/{miner}"),
+                &budget(run, spec)?,
+                &to,
+                *amount,
+                &memo,
+            )?;
+        }
         if spec.funding.goal == Msat::ZERO {
             return Ok(Msat::ZERO);
         }
@@ -345,10 +362,16 @@ impl Money for TreasuryMoney {
         self.move_joining_fee(run, spec, miner)
     }
 
-    async fn pay_validator(&self, validator: PublicKey, invoice: &str) -> Result<Msat, MoneyError> {
+    async fn pay_out(&self, key: PublicKey, invoice: &str) -> Result<Msat, MoneyError> {
         let invoice: Invoice = invoice.parse().map_err(other)?;
-        let from = Account::Validator(name(&validator.to_string())?);
-        self.treasury.pay_out(&invoice, max_fee(invoice.amount()), from).await?;
+        let (name, amount) = (name(&key.to_string())?, invoice.amount());
+        let (miner, most) = (Account::Miner(name.clone()), max_fee(amount));
+        // A miner may ask for all that it is due: to its own node, over the channel with it, that costs nothing.
+        let (from, most) = match self.treasury.available(&miner)?.checked_sub(amount) {
+            Some(rest) => (miner, most.min(rest)),
+            None => (Account::Validator(name), most),
+        };
+        self.treasury.pay_out(&invoice, most, from).await?;
         self.paid_out(invoice.hash()).await
     }
 }

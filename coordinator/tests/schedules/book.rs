@@ -201,7 +201,10 @@ impl Book {
                 let open = self.escrows.iter().find(|(_, e)| held(e));
                 assert!(open.is_none(), "the accounts are closed while money is out: {open:?}");
                 let totals = run.totals;
-                let spent = totals.paid.msat() + totals.fees.msat();
+                let spent = totals.paid.msat() + totals.fees.msat() + run.still_due().msat();
+                if let Some(pledged) = self.pledged {
+                    assert!(spent <= pledged.msat(), "{spent} are paid and due, of {pledged}");
+                }
                 Event::Finished { left: Msat::new(totals.pledged.msat().saturating_sub(spent)) }
             }
         };

@@ -78,6 +78,7 @@ impl Checks {
             assert!(!work.holders.is_empty() && !work.holders.iter().any(|v| run.overruled.contains(v)));
         }
         if matches!(event, Event::Begin { .. }) {
+            self.places(before, run, event, now);
             assert!(run.current().count() >= run.spec.rounds.min_miners as usize, "too few for a round");
         }
         if let Event::Channel { miner, version, .. } = event
@@ -211,6 +212,37 @@ impl Checks {
         assert!(was.verdicts.keys().all(|v| is.verdicts.contains_key(v)));
     }
 
+    /// Whoever has a place pays for what it cost others before, newcomers have theirs, and nobody holds what is of no use.
+    fn places(&self, before: &Run, run: &Run, event: &Event, now: u64) {
+        let Event::Begin { live } = event else { return };
+        let taken: BTreeSet<PublicKey> = run.current().map(|(_, w)| w.assignment.miner).collect();
+        let over = |w: &Work| w.judged || dropped(w);
+        for key in &taken {
+            let left = before.works_of(key).filter(|(_, w)| w.escrow_open && over(w)).count();
+            assert!(left < 3, "{key} leaves {left} rewards locked and is given another");
+        }
+        let newcomer = |key: &PublicKey| !before.miners[key].standing.is_proven(&run.spec.reward);
+        let able = before.able(live);
+        let benched = |key: &&PublicKey| now < before.miners[*key].benched_until;
+        let waiting = able.iter().filter(|key| !benched(key) && newcomer(key)).count();
+        let new = taken.iter().filter(|key| newcomer(key)).count();
+        // Where sponsors pay, the money may not reach for all.
+        if taken.len() == run.spec.rounds.max_miners as usize {
+            assert!(
+                new >= waiting.min(run.spec.rounds.newcomer_places()),
+                "no place was kept for a newcomer"
+            );
+        }
+        let others = able.iter().filter(|key| !benched(key)).count();
+        let sat_out = taken.iter().filter(benched).count();
+        if sat_out > 0 && run.budget().is_none() {
+            assert!(
+                others < run.spec.rounds.min_miners as usize,
+                "{sat_out} come from the bench for nothing"
+            );
+        }
+    }
+
     /// Who was accepted in a round that is now over is in its outer step, and nobody else.
     fn round_ended(&mut self, before: &Run, run: &Run) {
         let Some(round) =
@@ -325,7 +357,7 @@ impl Checks {
             assert_eq!(book.escrows.get(id).and_then(crate::book::Escrow::ended), Some(*ended));
         }
         if self.pledged > 0 {
-            let spent = totals.paid.msat() + totals.fees.msat();
+            let spent = totals.paid.msat() + totals.fees.msat() + run.still_due().msat();
             assert!(totals.pledged.msat() >= spent);
             assert_eq!(totals.left.msat(), totals.pledged.msat() - spent);
         }

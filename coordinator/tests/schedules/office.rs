@@ -108,7 +108,13 @@ impl Money for Sham {
     async fn fee(&self, _: RunId, _: &RunSpec, _: AssignmentId, _: PublicKey) -> Result<(), MoneyError> {
         never().await
     }
-    async fn finish(&self, _: RunId, _: &RunSpec, _: Msat) -> Result<Msat, MoneyError> {
+    async fn finish(
+        &self,
+        _: RunId,
+        _: &RunSpec,
+        _: Msat,
+        _: &[(PublicKey, Msat)],
+    ) -> Result<Msat, MoneyError> {
         never().await
     }
     async fn refund(&self, _: RunId, _: &str, _: &str) -> Result<Refunded, MoneyError> {
@@ -132,7 +138,7 @@ impl Money for Sham {
     fn book_joining_fee(&self, _: RunId, _: &RunSpec, _: PublicKey) -> Result<(), MoneyError> {
         self.answer(())
     }
-    async fn pay_validator(&self, _: PublicKey, _: &str) -> Result<Msat, MoneyError> {
+    async fn pay_out(&self, _: PublicKey, _: &str) -> Result<Msat, MoneyError> {
         never().await
     }
 }

@@ -23,6 +23,12 @@ pub(crate) enum Manner {
     Silent(u64),
     Late,
     Declining,
+    /// Declines whatever it is given, as soon as it holds the reward.
+    TakingBack,
+    /// One of many keys of somebody who asks for nothing and does nothing.
+    Crowd,
+    /// Joins again and again, each time with another price.
+    Fickle,
     NeverAccepting,
     /// Comes and goes, with another node or without its state.
     Restless,
@@ -59,7 +65,7 @@ impl Party {
         let silent = Manner::Silent(rng.between(1, 60));
         let (bad_miner, bad_validator, percent): (&[Manner], &[Manner], u64) = match kind {
             Kind::Hostile => (
-                &[Manner::Rubbish, Manner::Restless, Manner::Cheating],
+                &[Manner::Rubbish, Manner::Restless, Manner::Cheating, Manner::TakingBack, Manner::Fickle],
                 &[Manner::Lying, Manner::Rubbish, silent],
                 75,
             ),
@@ -69,6 +75,8 @@ impl Party {
                     silent,
                     Manner::Late,
                     Manner::Declining,
+                    Manner::TakingBack,
+                    Manner::Fickle,
                     Manner::NeverAccepting,
                     Manner::Restless,
                     Manner::Rubbish,
@@ -83,6 +91,15 @@ impl Party {
         for (index, key) in cast().miners.iter().take(count).enumerate() {
             let manner = manner(rng, bad_miner, percent);
             all.push(Self { key: *key, miner: Some(index), manner, looks: 0 });
+        }
+        if kind != Kind::Honest && rng.chance(20) {
+            let crowd = cast().miners.iter().enumerate().skip(5);
+            all.extend(crowd.map(|(n, key)| Self {
+                key: *key,
+                miner: Some(n),
+                manner: Manner::Crowd,
+                looks: 0,
+            }));
         }
         for key in cast().validators.iter().take(validators) {
             let manner = manner(rng, bad_validator, percent / 2);
@@ -180,19 +197,35 @@ impl World {
         let run = self.run.id;
         let mut messages = Vec::new();
         let known = self.run.miners.get(&party.key);
+        // Whoever wants to keep others out asks for nothing.
+        let price = if matches!(party.manner, Manner::Declining | Manner::TakingBack | Manner::Crowd) {
+            0
+        } else {
+            10
+        };
         let restless = party.manner == Manner::Restless && self.rng.chance(10);
         if restless && self.rng.chance(50) {
             messages.push(Message::Leave { run });
         } else if restless || known.is_none_or(|m| !m.active || m.channel != Some(Ok(()))) {
             let other = usize::from(party.manner == Manner::Restless && self.rng.chance(50));
             let lost_state = restless && self.rng.chance(30);
-            messages.push(self.join(run, &cast().nodes[at][other], lost_state));
+            messages.push(self.join(run, &cast().nodes[at][other], lost_state, price));
+        }
+        if party.manner == Manner::Fickle {
+            for _ in 0..3 {
+                let price = self.rng.below(3);
+                messages.push(self.join(run, &cast().nodes[at][0], false, price));
+            }
         }
         let stage = self.run.round.as_ref().map(|r| r.stage);
         for (id, work) in self.run.works.iter().filter(|(_, w)| w.assignment.miner == party.key) {
             let cheats = party.manner == Manner::Cheating && id.to_bytes()[0] < 170;
             match (&work.stage, stage) {
-                (WorkStage::Offered, _) if party.manner == Manner::NeverAccepting => {}
+                (WorkStage::Offered, _) if matches!(party.manner, Manner::NeverAccepting | Manner::Crowd) => {
+                }
+                (WorkStage::Locked, _) if party.manner == Manner::TakingBack => {
+                    messages.push(Message::Decline { assignment: *id, reason: "no".to_owned() });
+                }
                 (WorkStage::Dropped { .. }, _) => {}
                 _ if party.manner == Manner::Declining && self.rng.chance(70) => {}
                 _ if party.manner == Manner::Declining => {
@@ -239,14 +272,14 @@ impl World {
         messages
     }
 
-    fn join(&mut self, run: RunId, node: &str, lost_state: bool) -> Message {
+    fn join(&mut self, run: RunId, node: &str, lost_state: bool, price: u64) -> Message {
         let slow = self.kind != Kind::Honest && self.rng.chance(3);
         let dear = self.kind != Kind::Honest && self.rng.chance(3);
         Message::Join(Join {
             run,
             node: node.to_owned(),
             tokens_per_second: if slow { 0 } else { 10 },
-            min_per_million_tokens: Msat::new(if dear { u64::MAX } else { 10 }),
+            min_per_million_tokens: Msat::new(if dear { u64::MAX } else { price }),
             lost_state,
         })
     }

@@ -11,6 +11,9 @@ use crate::rng::Rng;
 /// Blocks do not exist here: a lot is held for this many seconds.
 pub(crate) const HOLD: u64 = 3_000;
 
+/// Keys of somebody who has as many as it likes, with one node.
+const CROWD: u8 = 7;
+
 pub(crate) struct Cast {
     /// Signs specifications.
     pub(crate) coordinator: SecretKey,
@@ -35,10 +38,13 @@ pub(crate) fn cast() -> &'static Cast {
         let pause = Command::Pause { run: RunId::from_bytes([0; 32]), at: 0 };
         Cast {
             coordinator: secret(21),
-            miners: (1..=5).map(|n| secret(n).public()).collect(),
+            miners: (1..=5).chain(100..=100 + CROWD).map(|n| secret(n).public()).collect(),
             validators: (11..=13).map(|n| secret(n).public()).collect(),
             outsider: secret(20).public(),
-            nodes: (1..=5).map(|n| [node(30 + n), node(40 + n)]).collect(),
+            nodes: (1..=5)
+                .map(|n| [node(30 + n), node(40 + n)])
+                .chain((0..=CROWD).map(|_| [node(99), node(99)]))
+                .collect(),
             envelope: Envelope::sign(&pause, &secret(21)).unwrap(),
         }
     })
@@ -60,6 +66,7 @@ pub(crate) fn spec(rng: &mut Rng, kind: Kind) -> RunSpec {
         min_miners,
         max_miners,
         max_size: if rng.chance(50) { 1 } else { 2 },
+        newcomers: BasisPoints::QUARTER,
         min_accepted: rng.small(1, max_miners.min(2)),
         lock_seconds: 600,
         train_seconds: 600,
@@ -71,6 +78,10 @@ pub(crate) fn spec(rng: &mut Rng, kind: Kind) -> RunSpec {
     spec.reward = RewardSpec {
         per_assignment: Msat::new(rng.between(1_000, 9_999)),
         tiers: rng.small(1, 3),
+        held_back: rng
+            .pick(&[BasisPoints::ZERO, BasisPoints::HALF, BasisPoints::try_from(9_000).unwrap()])
+            .unwrap(),
+        proven_after: rng.small(1, 2),
         verdict_fee: Msat::new(if rng.chance(50) { 0 } else { 17 }),
         ..spec.reward
     };

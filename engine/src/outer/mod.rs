@@ -2,12 +2,13 @@
 //! everybody who has the submissions. This module never decodes a submission, judges its quality or knows who sent it;
 //! it asks each for a block of values at a time, so its memory does not grow with the number of submissions.
 //!
-//! Definition, for parameters `theta`, pseudo-gradients `g_1 .. g_N` sorted by submission id, and `flush`, which turns
-//! magnitudes below 2^-125 into zeros of the same sign (every operation is one IEEE operation, rounded to nearest even):
+//! Definition, for parameters `theta`, pseudo-gradients `g_1 .. g_N` sorted by submission id, their weights `w_1 .. w_N`, and
+//! `flush`, which turns magnitudes below 2^-125 into zeros of the same sign (every operation is one IEEE operation, rounded to
+//! nearest even):
 //!
 //! ```text
 //! norm_i   = square root of the sum of squares of g_i in f64, in the order that `norm` defines
-//! median   = the norm at position (N - 1) / 2, rounded down, of the sorted norms: the lower middle one for even N
+//! median   = the smallest norm_i such that submissions of no larger norm have half of the weight of all, or more
 //! scale_i  = norm_i > median ? f32(median / norm_i) : 1
 //! average  = flush(flush(sum of flush(g_i * scale_i), in order, flushed after each addition) / N)    in f32
 //! velocity = flush(flush(momentum * velocity) + average)                                             if Nesterov
@@ -17,6 +18,13 @@
 //!
 //! Without momentum the update is the average. Clipping to the median norm is the defence of SparseLoCo (arXiv
 //! 2508.15706) and its predecessors against one submission that outweighs the others; it says nothing of direction.
+//!
+//! Weights say what a submission is worth by a measure that its maker does not choose: in a run the loss reduction that was
+//! measured on text nobody knew before. With equal weights the median is the middle norm, for even N the lower one of two. Then
+//! half of the submissions could decide how large a step is: with norms near 0 they would clip all others away, and a rule that
+//! took the upper one would let them make it huge. Weighted, a norm near 0 weighs next to nothing, as the loss moves in
+//! proportion to it at first, so it clips nobody; a huge one decides only if it lowers the loss by more than all smaller ones
+//! together, and then a part of the way to it lowers the loss too, as far as the loss is convex between the two.
 
 mod norm;
 mod source;
@@ -41,6 +49,9 @@ pub struct Submission<'a> {
     pub id: [u8; 32],
     /// The values: checkpoint minus the miner's final parameters.
     pub gradient: &'a (dyn PseudoGradientSource + Sync),
+    /// What it is worth against the others when it is decided which norm is too large: finite and above 0. Not a factor of its
+    /// values: all count alike in the average.
+    pub weight: f32,
 }
 
 /// Settings of the outer optimiser.
@@ -109,6 +120,14 @@ pub enum OuterError {
         /// First parameter at which it is not finite.
         parameter: usize,
     },
+    /// A weight that is none.
+    #[error("submission {submission} has the weight {weight}; it must be finite and above 0")]
+    Weight {
+        /// Position of the submission.
+        submission: usize,
+        /// The weight given.
+        weight: f32,
+    },
     /// A pseudo-gradient could not be read.
     #[error("submission {submission} cannot be read")]
     Source {
@@ -158,7 +177,8 @@ pub fn outer_step(
 ) -> Result<(OuterState, OuterReport), OuterError> {
     let order = check(state, submissions, spec)?;
     let norms = norm::norms(submissions, state.parameters.len())?;
-    let median = norm::lower_median(&norms);
+    let weights = submissions.iter().map(|s| s.weight);
+    let median = norm::weighted_median(norms.iter().copied().zip(weights).collect());
     let scales: Vec<f32> = norms.iter().map(|&norm| norm::scale(norm, median)).collect();
     let ordered: Vec<Scaled<'_>> = order
         .iter()
@@ -193,9 +213,12 @@ fn check(
     if submissions.len() > MAX_SUBMISSIONS {
         return Err(OuterError::TooManySubmissions(submissions.len()));
     }
-    for (submission, Submission { gradient, .. }) in submissions.iter().enumerate() {
+    for (submission, Submission { gradient, weight, .. }) in submissions.iter().enumerate() {
         if gradient.params() != expected {
             return Err(OuterError::Length { submission, expected, got: gradient.params() });
+        }
+        if !(weight.is_finite() && *weight > 0.0) {
+            return Err(OuterError::Weight { submission, weight: *weight });
         }
     }
     let mut order: Vec<([u8; 32], usize)> = submissions.iter().map(|s| s.id).zip(0..).collect();

@@ -63,11 +63,21 @@ fn chunk_sum(chunk: &[f32]) -> f64 {
     lanes[0]
 }
 
-/// The lower middle one of the sorted norms; 0 if there are none. Norms are finite and not negative.
-pub(super) fn lower_median(norms: &[f64]) -> f64 {
-    let mut sorted = norms.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+/// The smallest of these norms such that norms that are no larger have half of the weight of all, or more; 0 if there are none.
+/// Norms are finite and not negative, weights finite and positive. Weights are added in f64 by ascending norm, those of equal
+/// norms by ascending weight.
+pub(super) fn weighted_median(mut norms: Vec<(f64, f32)>) -> f64 {
+    norms.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let mut sum = 0.0;
+    let sums: Vec<f64> = norms
+        .iter()
+        .map(|(_, weight)| {
+            sum += f64::from(*weight);
+            sum
+        })
+        .collect();
+    let middle = sums.iter().position(|so_far| 2.0 * so_far >= sum);
+    middle.and_then(|middle| norms.get(middle)).map_or(0.0, |(norm, _)| *norm)
 }
 
 /// The factor that brings `norm` down to `median`: one f64 division, rounded to f32; 1 for what is not larger.

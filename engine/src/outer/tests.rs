@@ -28,7 +28,7 @@ fn step(
     spec: &OuterSpec,
 ) -> Result<(OuterState, OuterReport), OuterError> {
     let list: Vec<Submission<'_>> =
-        gradients.iter().map(|(n, g)| Submission { id: id(*n), gradient: g }).collect();
+        gradients.iter().map(|(n, g)| Submission { id: id(*n), gradient: g, weight: 1.0 }).collect();
     outer_step(state, &list, spec)
 }
 
@@ -147,6 +147,53 @@ fn the_median_of_an_even_round_is_the_lower_middle_one() {
         let list: Vec<(u8, &[f32])> = (0..count).map(|n| (n as u8, gradients[n].as_slice())).collect();
         let (_, report) = step(&state(vec![0.0]), &list, &PLAIN).unwrap();
         assert_eq!(report.median, median, "{count} submissions");
+    }
+}
+
+/// The median of norms, each with its weight.
+fn median(norms: &[(f32, f32)]) -> f64 {
+    let values: Vec<[f32; 1]> = norms.iter().map(|(norm, _)| [*norm]).collect();
+    let slices: Vec<&[f32]> = values.iter().map(|v| v.as_slice()).collect();
+    let list: Vec<Submission<'_>> = (0u8..)
+        .zip(&slices)
+        .zip(norms)
+        .map(|((n, gradient), (_, weight))| Submission { id: id(n), gradient, weight: *weight })
+        .collect();
+    outer_step(&state(vec![0.0]), &list, &PLAIN).unwrap().1.median
+}
+
+#[test]
+fn half_of_the_submissions_steer_the_step_neither_with_norms_near_nothing_nor_with_huge_ones() {
+    // Honest work of norm 1 lowers the loss by 0.1. What is a thousandth of it does so by about a thousandth.
+    let honest = (1.0, 0.1);
+    for others in 1..6 {
+        let mixed = |one: (f32, f32)| [vec![honest; others], vec![one; others]].concat();
+        assert_eq!(median(&mixed((1e-3, 2e-4))), 1.0, "{others} near nothing");
+        assert_eq!(median(&mixed((1e3, 0.09))), 1.0, "{others} huge");
+        // Half of the way to what honest work does: as good as any step of this size can be, and half is left.
+        assert_eq!(median(&mixed((0.5, 0.1))), 0.5);
+        // It lowers the loss by more than all others together: then it may be large.
+        assert_eq!(median(&mixed((3.0, 0.11))), 3.0);
+    }
+    // With equal weights each of these two would be the smaller one's size.
+    assert_eq!(median(&[(1.0, 1.0), (1e-3, 1.0)]), f64::from(1e-3f32));
+    let (one, tiny) = (vec![1f32; 4], vec![1e-3f32; 4]);
+    let list = [
+        Submission { id: id(0), gradient: &one.as_slice(), weight: 0.1 },
+        Submission { id: id(1), gradient: &tiny.as_slice(), weight: 2e-4 },
+    ];
+    let (next, report) = outer_step(&state(vec![0.0; 4]), &list, &PLAIN).unwrap();
+    assert_eq!(report.scales, [1.0, 1.0]);
+    assert!(next.parameters.iter().all(|v| *v < -0.5), "honest work counts whole: {:?}", next.parameters);
+}
+
+#[test]
+fn a_weight_is_a_positive_number() {
+    let one: &[f32] = &[1.0];
+    for weight in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let list = [Submission { id: id(0), gradient: &one, weight }];
+        let refused = outer_step(&state(vec![0.0]), &list, &PLAIN);
+        assert!(matches!(refused, Err(OuterError::Weight { submission: 0, .. })), "{weight}");
     }
 }
 
@@ -273,7 +320,7 @@ fn sources_are_asked_for_a_block_at_a_time_and_exactly_twice() {
     let list: Vec<Submission<'_>> = sources
         .iter()
         .enumerate()
-        .map(|(n, source)| Submission { id: id(n as u8), gradient: source })
+        .map(|(n, source)| Submission { id: id(n as u8), gradient: source, weight: 1.0 })
         .collect();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let (next, _) = pool.install(|| outer_step(&state(vec![1.0; count]), &list, &PLAIN)).unwrap();
@@ -292,7 +339,10 @@ fn a_source_that_fails_or_lies_on_the_second_pass_is_caught() {
     for bad in [0.0, f32::NAN] {
         let source = Watched::new(count, Some(bad));
         let dense = good.as_slice();
-        let list = [Submission { id: id(0), gradient: &dense }, Submission { id: id(1), gradient: &source }];
+        let list = [
+            Submission { id: id(0), gradient: &dense, weight: 1.0 },
+            Submission { id: id(1), gradient: &source, weight: 1.0 },
+        ];
         match outer_step(&state(vec![1.0; count]), &list, &PLAIN) {
             Err(OuterError::Source { submission: 1, error }) => {
                 assert!(bad == 0.0 && error.to_string().contains("disk"));

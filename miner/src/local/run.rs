@@ -282,7 +282,7 @@ impl LocalRun {
             .map(|(i, gradient)| {
                 let mut id = [0; 32];
                 id[..8].copy_from_slice(&(i as u64).to_be_bytes());
-                Submission { id, gradient: gradient.as_ref() }
+                Submission { id, gradient: gradient.as_ref(), weight: 1.0 }
             })
             .collect();
         let momentum = (s.outer_momentum > 0.0).then_some(s.outer_momentum);

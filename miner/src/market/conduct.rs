@@ -37,6 +37,10 @@ pub(crate) enum Cheat {
     SelectiveOpening,
     /// Does the work, and hands in other values for one chunk of 4096.
     PoisonedChunk,
+    /// Asks for work, and declines whatever it is offered.
+    Declines,
+    /// Has rewards locked, and then declines.
+    TakesBack,
 }
 
 /// How a miner behaves.

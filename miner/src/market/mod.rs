@@ -96,6 +96,18 @@ pub(crate) struct RunArgs {
     once: bool,
 }
 
+/// What is paid out.
+#[derive(clap::Args)]
+pub(crate) struct WithdrawArgs {
+    #[command(flatten)]
+    home: HomeArgs,
+    /// The coordinator [default: the one given to `init`]
+    #[arg(long, env = "WATERSHED_COORDINATOR_URL", value_name = "URL")]
+    coordinator: Option<String>,
+    /// BOLT 11, with an amount
+    invoice: String,
+}
+
 /// The wallet's commands.
 #[derive(clap::Args)]
 pub(crate) struct WalletArgs {
@@ -145,6 +157,19 @@ pub(crate) fn wallet(args: &WalletArgs) -> Result<ExitCode, String> {
     let home = Home::new(&args.home)?;
     let outcome = runtime()?.block_on(watershed_payments::cli::wallet(&home.place(), args.command.clone()));
     outcome.map_err(|e| e.to_string())
+}
+
+pub(crate) fn withdraw(args: &WithdrawArgs) -> Outcome {
+    let home = Home::new(&args.home)?;
+    let (key, url) = (home.key()?, home.coordinator(args.coordinator.as_deref())?);
+    let paid = runtime()?.block_on(async { Client::new(&url)?.payout(&args.invoice, &key).await });
+    let paid = paid.map_err(|e| e.to_string())?;
+    if args.home.json {
+        println!("{paid}");
+    } else {
+        println!("paid {} msat", paid["paid"]);
+    }
+    Ok(())
 }
 
 pub(crate) fn status(args: &HomeArgs) -> Outcome {

@@ -70,6 +70,7 @@ mod tests {
             count: 1,
             min_miners: 1,
             max_miners: 1,
+            newcomers: watershed_protocol::BasisPoints::ZERO,
             max_size: 1,
             min_accepted: 1,
             lock_seconds: 1000,

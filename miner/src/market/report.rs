@@ -40,6 +40,8 @@ struct Status {
     step: Option<(u32, f32)>,
     steps: u32,
     locked: Msat,
+    #[serde(default)]
+    held_back: Msat,
     accepted: u32,
     rejected: u32,
     at: u64,
@@ -134,6 +136,7 @@ impl Reporter {
         };
         status.locked = work.filter(|w| locked(w)).map(|w| w.assignment.reward).unwrap_or_default();
         (status.accepted, status.rejected) = view.record;
+        status.held_back = if view.ended { Msat::ZERO } else { view.held_back };
         status.at = now();
         write(&self.path, status);
     }
@@ -207,6 +210,12 @@ fn lines(status: Option<&Status>, running: bool, now: u64, (today, all): (Msat, 
             status.step.map(|(step, loss)| format!("; step {step} of {}, loss {loss:.4}", status.steps));
         lines.push(format!("doing     {}{}", status.doing, step.unwrap_or_default()));
         lines.push(format!("locked    {}", status.locked));
+        if status.held_back > Msat::ZERO {
+            let held_back = status.held_back;
+            lines.push(format!(
+                "held back {held_back}; it comes with later rewards, once enough was accepted"
+            ));
+        }
         lines.push(format!("work      {} accepted, {} rejected", status.accepted, status.rejected));
     }
     lines.push(format!("earned    {today} today, {all} in total"));
@@ -233,15 +242,20 @@ pub(super) fn earnings(home: &Home) -> Result<(), String> {
     }
     let days = by_day(&SqliteStore::open(&path).map_err(|e| e.to_string())?)?;
     let total = total(&days);
+    // Of the run that was worked for last, as its coordinator said then.
+    let held_back = read(home).map(|status| status.held_back).unwrap_or_default();
     if home.json {
         let days: Vec<_> = days.iter().map(|(day, (amount, lots))| serde_json::json!({ "day": date(*day), "amount": amount, "lots": lots })).collect();
-        println!("{}", serde_json::json!({ "days": days, "total": total }));
+        println!("{}", serde_json::json!({ "days": days, "total": total, "held_back": held_back }));
         return Ok(());
     }
     for (day, (amount, lots)) in &days {
         println!("{}  {amount} in {lots} lots", date(*day));
     }
     println!("total       {total}");
+    if held_back > Msat::ZERO {
+        println!("held back   {held_back}; it comes with later rewards, once enough work was accepted");
+    }
     Ok(())
 }
 

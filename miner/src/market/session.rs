@@ -11,6 +11,7 @@ use watershed_commons::client::{Client, ClientError, from_text, watch};
 use watershed_commons::log::Pins;
 use watershed_engine::device::OpenDevice;
 use watershed_payments::cli::{start, stop_signal};
+use watershed_payments::ledger::Account;
 use watershed_payments::store::SqliteStore;
 use watershed_payments::treasury::Treasury;
 use watershed_payments::wallet::ldk::{LdkWallet, WalletConfig};
@@ -44,6 +45,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Wait before a channel that failed is asked for again.
 const CHANNEL: Duration = Duration::from_secs(30);
+
+/// How long an invoice for what is due at the end can be paid.
+const CLAIM: Duration = Duration::from_secs(600);
 
 /// How often the coordinator's log is held against what was seen of it before.
 const WATCH: Duration = Duration::from_secs(20);
@@ -333,6 +337,22 @@ async fn distrust(context: &Context, why: String) -> (String, Instant) {
     (why, Instant::now())
 }
 
+/// Has paid what was held back and no task has paid. An invoice of ours is enough: the coordinator has a channel with this node.
+async fn claim(context: &Context, due: Msat) {
+    let memo = format!("earned for {}: held back until the end", context.run);
+    let asked = async {
+        let made = context.wallet.request(due, memo, CLAIM, Account::Operator).await;
+        let invoice = made.map_err(|e| e.to_string())?.invoice.to_string();
+        context.client.payout(&invoice, &context.key).await.map_err(|e| e.to_string())
+    };
+    match asked.await {
+        Ok(_) => eprintln!("{due} that were held back are paid"),
+        Err(e) => eprintln!(
+            "{due} that were held back could not be paid: {e}\nIf they were not paid before, `watershed-miner withdraw INVOICE` asks for them again"
+        ),
+    }
+}
+
 /// Does whatever is to be done, until there is nothing more.
 async fn turn(
     context: &Context,
@@ -379,6 +399,9 @@ async fn turn(
             }
         }
         if now.ended && tasks.all_closed(&now) {
+            if now.due > Msat::ZERO {
+                claim(context, now.due).await;
+            }
             eprintln!("the run is over");
             return Ok(Left::Over);
         }

@@ -132,8 +132,16 @@ impl Tasks {
             }
             return self.close(work, job).await;
         }
+        let declines = match self.context.conduct.in_round(work.assignment.round.0) {
+            Some(Cheat::Declines) => work.stage == "offered",
+            Some(Cheat::TakesBack) => work.stage == "locked",
+            _ => false,
+        };
+        if declines {
+            return self.say(&Message::Decline { assignment: work.id, reason: "no".to_owned() }).await;
+        }
         match work.stage.as_str() {
-            "offered" if !job.accepted => self.accept(work, job).await,
+            "offered" if !job.accepted => self.accept(view, work, job).await,
             "locking" | "paid" | "confirming" | "locked" => self.train(view, work, job).await,
             "committed" if view.round.as_ref().is_some_and(|r| r.stage == "revealing") => {
                 self.reveal(work).await
@@ -154,7 +162,7 @@ impl Tasks {
         }
     }
 
-    async fn accept(&mut self, work: &WorkView, job: &mut Job) -> Result<(), String> {
+    async fn accept(&mut self, view: &MinerView, work: &WorkView, job: &mut Job) -> Result<(), String> {
         let carried = {
             let (worker, assignment) = (Arc::clone(&self.worker), work.assignment.clone());
             let found = tokio::task::spawn_blocking(move || lock(&worker).carried(&assignment));
@@ -167,7 +175,7 @@ impl Tasks {
             let join = Join { lost_state: true, ..self.join.clone() };
             return self.say(&Message::Join(join)).await;
         }
-        let terms = match terms(&self.context.spec, self.context.me(), work) {
+        let terms = match terms(&self.context.spec, self.context.me(), work, view.good) {
             Ok(terms) => terms,
             Err(reason) => {
                 eprintln!("an offer is declined: {reason}");

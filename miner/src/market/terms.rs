@@ -1,15 +1,16 @@
 //! Whether an offer is what it should be. Pure; a miner locks its node's liquidity on the strength of it.
 
 use watershed_payments::escrow::{LotTerms, Terms};
-use watershed_protocol::market::RunSpec;
 use watershed_protocol::market::view::WorkView;
+use watershed_protocol::market::{RunSpec, Standing};
 use watershed_protocol::{Msat, PublicKey};
 
-/// The escrow that a task offers.
+/// The escrow that a task offers to a miner of which so many submissions were accepted since the last rejected one. What is owed
+/// from before may come later: the record shows whether it does.
 ///
 /// # Errors
 /// What is wrong with it, for people.
-pub(super) fn terms(spec: &RunSpec, me: PublicKey, work: &WorkView) -> Result<Terms, String> {
+pub(super) fn terms(spec: &RunSpec, me: PublicKey, work: &WorkView, good: u32) -> Result<Terms, String> {
     let a = &work.assignment;
     if a.id().ok() != Some(work.id) {
         return Err("the assignment's name is not that of its content".to_owned());
@@ -22,7 +23,9 @@ pub(super) fn terms(spec: &RunSpec, me: PublicKey, work: &WorkView) -> Result<Te
     if !fits || a.window.shards != spec.data.shards || a.window.sequence_length != spec.data.sequence_length {
         return Err("the assignment's text is not what the run's specification says".to_owned());
     }
-    let least = spec.reward.per_assignment.checked_mul(u64::from(a.batch / spec.inner.batch.max(1)));
+    let standing = Standing { good, owed: Msat::ZERO };
+    let rewards = standing.rewards(&spec.reward, a.batch / spec.inner.batch.max(1), Msat::ZERO);
+    let least = rewards.map(|(least, _)| least);
     if least.is_none_or(|least| a.reward < least) {
         return Err(format!("{} are offered, which is less than the specification says", a.reward));
     }

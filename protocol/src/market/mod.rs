@@ -9,6 +9,7 @@ mod promise;
 mod record;
 mod smallest;
 mod spec;
+mod standing;
 mod times;
 mod trainable;
 mod verdict;
@@ -27,5 +28,6 @@ pub use spec::{
     ChecksSpec, CommitteeMember, CompressionSpec, DataSpec, FundingSpec, InnerSpec, ModelSpec, OuterSpec,
     RewardSpec, RoundsSpec, RunSpec, SpecError,
 };
+pub use standing::{Judged, Standing, lot_of};
 pub use times::JudgingTimes;
 pub use verdict::{Fault, Outcome, Score, Verdict};

@@ -190,6 +190,15 @@ pub enum Entry {
         /// When, in seconds since 1970.
         at: u64,
     },
+    /// At the end of a run a miner that has proved itself is owed what was held back and no task has paid; it is paid on request.
+    Owed {
+        /// The run.
+        run: RunId,
+        /// Whom.
+        miner: crate::key::PublicKey,
+        /// How much.
+        amount: Msat,
+    },
 }
 
 impl Wire for Entry {

@@ -145,6 +145,8 @@ pub struct RoundsSpec {
     pub min_miners: u32,
     /// Most miners in a round.
     pub max_miners: u32,
+    /// Share of `max_miners` that is kept for miners which have not proved themselves; at least one place where there are two.
+    pub newcomers: BasisPoints,
     /// Largest multiple of `inner.batch` that a fast miner is given; powers of two up to this. 1 gives all the same.
     pub max_size: u32,
     /// Fewest accepted submissions that make an outer step.
@@ -204,10 +206,14 @@ impl ChecksSpec {
 pub struct RewardSpec {
     /// The most that an assignment of one batch size pays.
     pub per_assignment: Msat,
-    /// What correct work earns whatever its score, of the whole.
+    /// What work that lowers the loss earns whatever its score, of the whole. What lowers no loss earns nothing.
     pub base: BasisPoints,
     /// Share of the round's median score from which on everything is paid.
     pub full_at: BasisPoints,
+    /// Share of a newcomer's reward that is held back until it has proved itself; at most 9000.
+    pub held_back: BasisPoints,
+    /// Submissions accepted since the last rejected one with which a miner has proved itself.
+    pub proven_after: u32,
     /// Tiers of each validator's part.
     pub tiers: u32,
     /// Blocks for which a miner holds its reward at least.
@@ -393,6 +399,9 @@ impl RunSpec {
         range("outer.momentum", &self.outer.momentum, momentum, "at least 0 and below 1");
         let members = self.committee.len();
         range("committee", &members, (1..=16).contains(&members), "1 to 16 validators");
+        let (held_back, proven_after) = (self.reward.held_back.get(), self.reward.proven_after);
+        range("reward.held_back", &held_back, held_back <= 9_000, "0 to 9000 basis points");
+        range("reward.proven_after", &proven_after, (1..=1_000).contains(&proven_after), "1 to 1000");
         range("reward.tiers", &self.reward.tiers, (1..=8).contains(&self.reward.tiers), "1 to 8");
         let sequences = u64::from(r.max_miners) * most;
         let windows = u64::from(r.count).checked_mul(sequences * u64::from(Self::MAX_SIZE));

@@ -35,10 +35,11 @@ impl RunSpec {
             .saturating_mul(u64::from(self.data.sequence_length))
     }
 
-    /// The most that an assignment of so many batches can cost: its reward, and a fee for the verdict of everybody.
+    /// The most that an assignment of so many batches can cost: its reward, whether paid at once or held back, and a fee for the
+    /// verdict of everybody.
     pub fn cost(&self, size: u32) -> Option<Msat> {
         let fees = self.reward.verdict_fee.checked_mul(self.committee.len() as u64)?;
-        self.reward.per_assignment.checked_mul(u64::from(size))?.checked_add(fees)
+        self.reward.whole(size)?.checked_add(fees)
     }
 
     /// The most that a round of the fewest miners can cost.
@@ -112,7 +113,11 @@ impl RunSpec {
         // The smallest lot of each validator is one of 2^tiers - 1 equal steps, and has at least a millisatoshi.
         let least =
             1u64.checked_shl(r.tiers).unwrap_or(u64::MAX).saturating_sub(1).saturating_mul(members.max(1));
-        let most = Self::MAX_REWARD.msat() / u64::from(self.rounds.max_size.max(1));
+        // A newcomer is paid less at first, and later up to twice as much.
+        let at_first = 10_000u64.saturating_sub(u64::from(r.held_back.get())).max(1);
+        let least = least.saturating_mul(10_000).div_ceil(at_first);
+        let later = if r.held_back.get() > 0 { 2 } else { 1 };
+        let most = Self::MAX_REWARD.msat() / u64::from(self.rounds.max_size.max(1)) / later;
         if !(least..=most).contains(&r.per_assignment.msat()) {
             let wanted =
                 format!("{least} to {most} msat: something for each lot, and no more than a channel carries");

@@ -85,16 +85,18 @@ pub struct Score {
 }
 
 impl Score {
-    /// Loss reduction: the smaller of the two, so that neither memorising nor chance counts.
+    /// Loss reduction: the smaller of the two, so that neither memorising nor chance counts. 0 if a loss is not finite.
     pub fn gain(&self) -> f32 {
         let gain = |before, after| f32::from_bits(before) - f32::from_bits(after);
-        gain(self.own_before, self.own_after).min(gain(self.unseen_before, self.unseen_after))
+        let (own, unseen) =
+            (gain(self.own_before, self.own_after), gain(self.unseen_before, self.unseen_after));
+        // `min` alone would take the other one's place for what is no number.
+        if own.is_finite() && unseen.is_finite() { own.min(unseen) } else { 0.0 }
     }
 
-    /// Whether it helps. What does not is paid for as work, and left out of the checkpoint.
+    /// Whether it helps. What does not earns nothing, and is left out of the checkpoint.
     pub fn helps(&self) -> bool {
-        let all = [self.own_before, self.own_after, self.unseen_before, self.unseen_after];
-        all.iter().all(|bits| f32::from_bits(*bits).is_finite()) && self.gain() > 0.0
+        self.gain() > 0.0
     }
 }
 
@@ -135,6 +137,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Whether it pays for what lowers no loss. No rule leads to that, so nobody takes it.
+    pub fn pays_for_nothing(&self) -> bool {
+        let paid = matches!(&self.outcome, Outcome::Earned { share, .. } if *share > 0);
+        paid && self.score.is_some_and(|score| !score.helps())
+    }
+
     /// What the windows of a round's scores are drawn from: nobody knows it before the last commitment.
     pub fn randomness(run: RunId, round: RoundNumber, submissions: &mut [SubmissionId]) -> Digest {
         submissions.sort_unstable();
@@ -145,5 +153,43 @@ impl Verdict {
             hasher.update(&submission.to_bytes());
         }
         hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gain_is_the_smaller_reduction_and_none_where_a_loss_is_no_number() {
+        let score = |all: [f32; 4]| {
+            let [own_before, own_after, unseen_before, unseen_after] = all.map(f32::to_bits);
+            Score { own_before, own_after, unseen_before, unseen_after }
+        };
+        let better = score([2.0, 1.0, 2.0, 1.5]);
+        assert!(better.gain() == 0.5 && better.helps());
+        assert!(!score([2.0, 1.0, 2.0, 2.0]).helps() && !score([2.0, 2.5, 2.0, 1.0]).helps());
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..4 {
+                let mut all = [2.0, 1.0, 2.0, 1.0];
+                all[at] = bad;
+                assert!(score(all).gain() == 0.0 && !score(all).helps(), "{all:?}");
+            }
+        }
+        assert!(!score([f32::MAX, f32::MIN, 2.0, 1.0]).helps(), "their difference is no number");
+        let verdict = |share, score| Verdict {
+            assignment: AssignmentId::from_bytes([0; 32]),
+            submission: SubmissionId::from_bytes([0; 32]),
+            randomness: Digest([0; 32]),
+            step: None,
+            chunks: Vec::new(),
+            score: Some(score),
+            outcome: Outcome::Earned { share, preimages: Vec::new() },
+        };
+        let worse = score([1.0, 2.0, 1.0, 2.0]);
+        assert!(verdict(1, worse).pays_for_nothing());
+        assert!(!verdict(0, worse).pays_for_nothing() && !verdict(1, better).pays_for_nothing());
+        let rejected = Verdict { outcome: Outcome::Rejected(Fault::Start), ..verdict(0, worse) };
+        assert!(!rejected.pays_for_nothing());
     }
 }

@@ -99,6 +99,9 @@ pub struct SumsView {
     pub back: Msat,
     /// Paid for verdicts.
     pub fees: Msat,
+    /// Earned by miners and held back; when the run is over, what of it is paid on request.
+    #[serde(default)]
+    pub owed: Msat,
     /// Left at the end.
     pub left: Msat,
     /// Submissions accepted.
@@ -307,6 +310,12 @@ pub struct MinerView {
     pub checkpoint: Option<CheckpointView>,
     /// Submissions accepted and rejected so far.
     pub record: (u32, u32),
+    /// Submissions accepted since the last rejected one.
+    pub good: u32,
+    /// What it has earned and is held back.
+    pub held_back: Msat,
+    /// What it is paid of that on request when the run is over.
+    pub due: Msat,
     /// The assignment whose state it carries, as the coordinator knows it.
     pub last: Option<AssignmentId>,
     /// Its tasks that are not over: the newest last.

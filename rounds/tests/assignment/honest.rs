@@ -86,8 +86,8 @@ fn the_outer_step_does_not_depend_on_the_order_of_submissions() {
     let mut world = World::with(|spec| spec.outer.momentum = 0.5);
     let rounds = world.two_rounds();
     // Of two rounds, because four have more orders than two.
-    let of = |work: &Work| (work.commitment.submission, work.submission.encoded.clone());
-    let mut submissions: Vec<(SubmissionId, Vec<u8>)> = rounds.iter().flatten().map(of).collect();
+    let of = |work: &Work| (work.commitment.submission, 0.1, work.submission.encoded.clone());
+    let mut submissions: Vec<(SubmissionId, f32, Vec<u8>)> = rounds.iter().flatten().map(of).collect();
     let first = world.bench.outer(&world.now, &submissions).unwrap();
     assert_ne!(first.state, world.now);
     for order in [[1, 0, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 2, 3, 0]] {
@@ -125,7 +125,7 @@ fn fixed_inputs_give_fixed_digests() {
 
 const EXPECTED: &str = "
 shard set 3f98ed82bd855b44e095d3164187b2ab9f16925e02886122a413d87b47e1d4a4
-run ee9bf18604e94dc2c12c0441dbef906f6008b141f5294eb9ed162da953246403
+run 6daa8b39d23952ba5cc0bdb8e29ba95c2a2f79ced1c2f5e4b8420cea0555ce98
 submission of the first round 3f8cc07fce730a88c285eb7b1a4f123ef8afe0b83f8bc57fdee9a06a6a592592
 checkpoint 1 3530b02ff86d1bc93f7be8dd135a408ffa98ba2339f114197cc3d6e53850b8d7
 trajectory 867e3c1dbb5517e27a8cbb234f7759c9147602ff2f505c9cc5b30a263f8c9303

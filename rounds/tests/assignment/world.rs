@@ -167,7 +167,7 @@ impl World {
     pub(crate) fn round(&mut self, round: u32, previous: Option<&[Work; 2]>) -> ([Work; 2], OuterResult) {
         let works = [0, 1].map(|miner| self.work(round, miner, previous.map(|p| &p[miner])));
         let accepted: Vec<_> =
-            works.iter().map(|w| (w.commitment.submission, w.submission.encoded.clone())).collect();
+            works.iter().map(|w| (w.commitment.submission, 0.1, w.submission.encoded.clone())).collect();
         let next = self.bench.outer(&self.now, &accepted).unwrap();
         self.now = next.state.clone();
         (works, next)

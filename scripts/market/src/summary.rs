@@ -1,5 +1,7 @@
 //! What came of a run, for people and programs.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 use watershed_protocol::market::view::RunView;
 
@@ -47,6 +49,8 @@ pub struct Summary {
     pub back_msat: u64,
     /// Paid for verdicts.
     pub fees_msat: u64,
+    /// Held back, and paid to miners after the end.
+    pub owed_msat: u64,
     /// Left for the sponsors.
     pub left_msat: u64,
     /// Whether the miners' own books say the same.
@@ -87,12 +91,8 @@ impl World {
         }
     }
 
-    /// Collects what came of the run, and audits it; `replay` is the share of assignments whose work is done again, in percent.
-    ///
-    /// # Errors
-    /// [`Failed`].
-    pub async fn summary(&mut self, replay: u32) -> Result<Summary, Failed> {
-        let view: RunView = self.view().await?;
+    /// What each miner has earned, by its own books.
+    async fn earned(&self) -> Result<Vec<Party>, Failed> {
         let mut miners = Vec::new();
         for kind in self.options.miners.clone() {
             let data = self.options.dir.join(&kind.name).to_string_lossy().into_owned();
@@ -101,9 +101,26 @@ impl World {
             let earned_msat = earned["total"].as_u64().unwrap_or(0);
             miners.push(Party { name: kind.name, cheat: kind.cheat.map(|c| c.0), earned_msat });
         }
+        Ok(miners)
+    }
+
+    /// Collects what came of the run, and audits it; `replay` is the share of assignments whose work is done again, in percent.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn summary(&mut self, replay: u32) -> Result<Summary, Failed> {
+        let view: RunView = self.view().await?;
+        // What is due at the end is paid when the miners have seen that the run is over.
+        let s = view.sums;
+        let all = s.paid.msat() + s.owed.msat();
+        let mut miners = self.earned().await?;
+        let patience = Instant::now() + Duration::from_secs(20);
+        while miners.iter().map(|m| m.earned_msat).sum::<u64>() != all && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            miners = self.earned().await?;
+        }
         let (said, sound) = self.audit(&["--replay", &replay.to_string()]).await?;
         let audit = said.lines().last().unwrap_or_default().to_owned();
-        let s = view.sums;
         let earned: u64 = miners.iter().map(|m| m.earned_msat).sum();
         let whole = s.paid.msat() + s.back.msat() == s.locked.msat();
         Ok(Summary {
@@ -116,8 +133,9 @@ impl World {
             paid_msat: s.paid.msat(),
             back_msat: s.back.msat(),
             fees_msat: s.fees.msat(),
+            owed_msat: s.owed.msat(),
             left_msat: s.left.msat(),
-            sums_agree: earned == s.paid.msat() && whole,
+            sums_agree: earned == all && whole,
             accepted: s.accepted,
             rejected: s.rejected,
             miners,

@@ -251,6 +251,10 @@ impl World {
             ("--min-miners", o.miners.len().max(1).to_string()),
             ("--reward", format!("{} sat", o.reward)),
             ("--goal", format!("{} sat", o.goal)),
+            // Newcomers' wallets are empty, and nobody is here to pay for them.
+            ("--joining-fee", "0 sat".to_owned()),
+            // Two markets of the same settings are compared bit by bit.
+            ("--seed", "0".to_owned()),
         ];
         let mut arguments = vec![
             "--data",
@@ -273,7 +277,8 @@ impl World {
         let file = self.programs.output("watershed-coordinator", &arguments).await?;
         let line = |line: &str| {
             let is = |(name, _): &&(&str, u32)| line.split_once(" = ").is_some_and(|(key, _)| key == *name);
-            let set = o.settings.iter().find(is);
+            // Rewards are paid as they are earned, unless a market is to show what happens otherwise.
+            let set = o.settings.iter().find(is).or_else(|| [("held_back", 0)].iter().find(is));
             set.map_or_else(|| line.to_owned(), |(name, number)| format!("{name} = {number}"))
         };
         let file: Vec<String> = file.lines().map(line).collect();

@@ -60,7 +60,10 @@ async fn pledges_pay_for_work_that_was_done_and_for_nothing_else() {
     assert_eq!(earned(&summary, "miner-3"), 0);
     assert!(earned(&summary, "miner-1") > 0 && earned(&summary, "miner-2") > 0);
     assert_eq!((summary.accepted, summary.rejected), (6, 3));
-    assert_eq!(summary.pledged_msat, summary.paid_msat + summary.fees_msat + summary.left_msat);
+    assert_eq!(
+        summary.pledged_msat,
+        summary.paid_msat + summary.fees_msat + summary.owed_msat + summary.left_msat
+    );
 }
 
 /// The run, as the coordinator's log tells it.

@@ -105,10 +105,11 @@ impl Recomputed {
             self.rulings += rulings::check(&mut bench, told, &shown, &now.state.parameters, place)?;
             self.replayed += chains.round(&mut bench, told, &shown, &now.state.parameters)?;
             if let Some(next) = checkpoints.next_if(|c| c.round.0 == round + 1) {
+                let gain = |s: &Submitted| told.works.get(&s.id).map_or(0.0, Told::gain);
                 let accepted: Vec<_> = shown
                     .iter()
                     .filter(|s| next.accepted.contains(&s.id))
-                    .map(|s| (s.commitment.submission, s.encoded.clone()))
+                    .map(|s| (s.commitment.submission, gain(s), s.encoded.clone()))
                     .collect();
                 for s in shown.iter().filter(|s| next.accepted.contains(&s.id)) {
                     if Commitment::submission_of(s.assignment.miner, &s.encoded) != s.commitment.submission {

@@ -101,7 +101,13 @@ impl Money for NoMoney {
     async fn fee(&self, _: RunId, _: &RunSpec, _: AssignmentId, _: PublicKey) -> Result<(), MoneyError> {
         nobody()
     }
-    async fn finish(&self, _: RunId, _: &RunSpec, _: Msat) -> Result<Msat, MoneyError> {
+    async fn finish(
+        &self,
+        _: RunId,
+        _: &RunSpec,
+        _: Msat,
+        _: &[(PublicKey, Msat)],
+    ) -> Result<Msat, MoneyError> {
         nobody()
     }
     async fn refund(&self, _: RunId, _: &str, _: &str) -> Result<Refunded, MoneyError> {
@@ -125,7 +131,7 @@ impl Money for NoMoney {
     fn book_joining_fee(&self, _: RunId, _: &RunSpec, _: PublicKey) -> Result<(), MoneyError> {
         nobody()
     }
-    async fn pay_validator(&self, _: PublicKey, _: &str) -> Result<Msat, MoneyError> {
+    async fn pay_out(&self, _: PublicKey, _: &str) -> Result<Msat, MoneyError> {
         nobody()
     }
 }

@@ -126,6 +126,14 @@ const GROUPS: &[Group] = &[
         promise: Promise { gained: Most::Any, fault: None, ..NOTHING },
     },
     Group {
+        // Two places, and two that take them and decline. One honest miner at least works in every round that counts.
+        name: "decliners",
+        cheats: &[("declines", 0), ("takes-back", 0)],
+        validator: None,
+        coordinator: None,
+        promise: Promise { lost: Most::Half(2), ..NOTHING },
+    },
+    Group {
         name: "colluding-validator",
         cheats: &[("zero", 0)],
         validator: Some("colluding"),
@@ -221,6 +229,9 @@ fn options(args: &Args, group: &Group) -> Result<Options, Failed> {
         ValidatorKind { name: "validator-2".to_owned(), falsehood: group.validator.map(str::to_owned) },
     ];
     let mut settings = stages([60, 90, 15, 45]);
+    if group.name == "decliners" {
+        settings.extend([("min_miners", 1), ("max_miners", 2), ("held_back", 5_000)]);
+    }
     if group.some_leave() {
         // Who stays works on alone.
         settings.push(("min_miners", 1));

@@ -122,6 +122,9 @@ fn tell(s: &Summary) {
     println!("settled   {:>12}   paid for work that was found right", sat(s.paid_msat));
     println!("returned  {:>12}   for work that was not", sat(s.back_msat));
     println!("verdicts  {:>12}   credited to the validators", sat(s.fees_msat));
+    if s.owed_msat > 0 {
+        println!("held back {:>12}   until the end, and paid then", sat(s.owed_msat));
+    }
     println!("left      {:>12}   the sponsor's", sat(s.left_msat));
     for m in &s.miners {
         let what = m.cheat.as_ref().map_or("worked".to_owned(), |c| format!("cheated ({c})"));
@@ -141,7 +144,7 @@ fn check(s: &Summary) -> Result<(), Failed> {
     if !s.sound {
         return wrong("the audit found a fault");
     }
-    if !s.sums_agree || s.pledged_msat != s.paid_msat + s.fees_msat + s.left_msat {
+    if !s.sums_agree || s.pledged_msat != s.paid_msat + s.fees_msat + s.owed_msat + s.left_msat {
         return wrong("the sats do not add up");
     }
     if s.miners.iter().any(|m| m.cheat.is_some() && m.earned_msat > 0) {

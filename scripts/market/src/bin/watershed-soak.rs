@@ -123,7 +123,8 @@ async fn run(args: &Args, number: u32, left: u32, random: &mut Random) -> Result
         if books.is_ok() { "exact" } else { "differs" },
         summary.audit,
     );
-    let whole = summary.pledged_msat == summary.paid_msat + summary.fees_msat + summary.left_msat;
+    let whole =
+        summary.pledged_msat == summary.paid_msat + summary.fees_msat + summary.owed_msat + summary.left_msat;
     if !summary.sums_agree || !summary.sound || !whole {
         return Err(Failed::Answer(format!(
             "something was lost; everything is in {}",
