@@ -216,10 +216,11 @@ mod tests {
         assert_eq!(faults(|s| s.compression.error_decay = 1.5), ["compression.error_decay"]);
         assert_eq!(faults(|s| s.outer.rate = f32::INFINITY), ["outer.rate"]);
         assert_eq!(faults(|s| s.reward.per_assignment = Msat::ZERO), ["reward.per_assignment"]);
-        assert_eq!(
-            faults(|s| s.reward.per_assignment = Msat::new(u64::MAX)),
-            ["reward.per_assignment", "reward.verdict_fee"]
-        );
+        assert_eq!(faults(|s| s.reward.per_assignment = Msat::new(u64::MAX)), ["reward.per_assignment"]);
+        let both = |s: &mut RunSpec| {
+            (s.reward.per_assignment, s.reward.verdict_fee) = (Msat::new(u64::MAX), Msat::new(1));
+        };
+        assert_eq!(faults(both), ["reward.per_assignment", "reward.verdict_fee"]);
         assert_eq!(faults(|s| s.reward.window = 2_000), ["reward.window"]);
         assert_eq!(faults(|s| s.funding.goal = Msat::new(999)), ["funding.goal"]);
         assert_eq!(faults(|s| s.funding.goal = Msat::new(1_000)), [""; 0]);
