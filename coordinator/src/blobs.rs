@@ -37,7 +37,7 @@ pub enum BlobError {
     #[error("the upload broke off: {0}")]
     Upload(String),
     /// The store.
-    #[error("the blob store: {0}")]
+    #[error("the blob store: {}", watershed_protocol::told(.0))]
     Store(#[from] object_store::Error),
     /// A place that is none.
     #[error("{0:?} is no place for blobs: give a folder, or s3://BUCKET/PREFIX with AWS_* variables")]

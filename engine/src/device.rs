@@ -135,11 +135,17 @@ pub fn list() -> Vec<OpenDevice> {
             let identity = device.identity();
             let is_card = identity.as_ref().is_some_and(|i| i.physical.is_some());
             let name = identity.map_or_else(|| "unnamed graphics device".to_owned(), |i| i.name);
+            let name = named(name, is_card);
             OpenDevice { device, name, is_card, is_wgpu: true }
         })
         .collect();
     found.sort_by_key(|d| !d.is_card);
     found
+}
+
+/// What a graphics device is called: one that a program on the CPU imitates is called so wherever it is named.
+fn named(name: String, is_card: bool) -> String {
+    if is_card { name } else { format!("{name} (software, on the CPU)") }
 }
 
 /// Opens what was asked for.
@@ -178,6 +184,16 @@ mod tests {
         for bad in ["", "tpu", "gpu:", "gpu:-1", "cpu:0", "gpu:99999999999999999999"] {
             assert!(bad.parse::<DeviceChoice>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_device_that_is_no_card_says_so_in_its_name() {
+        assert_eq!(
+            named("llvmpipe (LLVM 19.1.7)".to_owned(), false),
+            "llvmpipe (LLVM 19.1.7) (software, on the CPU)"
+        );
+        assert_eq!(named("NVIDIA H200".to_owned(), true), "NVIDIA H200");
+        assert!(list().iter().all(|d| d.is_card || d.name.ends_with("(software, on the CPU)")));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `watershed-miner`: the program miners run.
 
 mod bench;
+mod disk;
 mod local;
 mod market;
 mod process;
@@ -10,6 +11,7 @@ mod stop;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use watershed_protocol::told;
 
 /// Train a model for sats, on any GPU or CPU, with the same bits on each.
 #[derive(Parser)]
@@ -66,9 +68,9 @@ pub fn main() -> ExitCode {
         Command::Earnings(args) => market::earnings(&args),
         Command::Withdraw(args) => market::withdraw(&args),
         Command::Wallet(args) => return finish(market::wallet(&args)),
-        Command::Selftest(args) => selftest::run(&args).map_err(|e| e.to_string()),
-        Command::Local(args) => local::run(&args).map_err(|e| e.to_string()),
-        Command::Bench(args) => bench::run(&args).map_err(|e| e.to_string()),
+        Command::Selftest(args) => selftest::run(&args).map_err(|e| told(&e)),
+        Command::Local(args) => local::run(&args).map_err(|e| told(&e)),
+        Command::Bench(args) => bench::run(&args).map_err(|e| told(&e)),
     };
     finish(outcome.map(|()| ExitCode::SUCCESS))
 }

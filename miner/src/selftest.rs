@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.list {
         println!("cpu    {}", device::cpu().name);
         for (i, d) in device::list().iter().enumerate() {
-            println!("gpu:{i}  {}{}", d.name, if d.is_card { "" } else { " (software)" });
+            println!("gpu:{i}  {}", d.name);
         }
         return Ok(());
     }

@@ -20,6 +20,7 @@ pub mod control;
 pub mod escrow;
 pub mod l402;
 pub mod ledger;
+pub mod lock;
 pub mod regtest;
 pub mod store;
 pub mod treasury;

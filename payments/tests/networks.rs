@@ -9,8 +9,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
+use ldk_node::bitcoin::constants::genesis_block;
 use watershed_payments::regtest::{Bitcoind, free_port};
-use watershed_payments::wallet::ldk::{ChainSource, LdkWallet, WalletConfig, init};
+use watershed_payments::wallet::ldk::{ChainSource, LdkWallet, SourceError, WalletConfig, init};
 use watershed_payments::wallet::{ChannelPolicy, Network, Wallet as _, WalletError, Withdraw};
 use watershed_protocol::Msat;
 
@@ -23,25 +24,30 @@ const NETWORKS: [(Network, &str); 4] = [
 
 async fn start(dir: &Path, network: Network, chain: ChainSource) -> Result<LdkWallet, WalletError> {
     let channels = ChannelPolicy::default();
-    let config = WalletConfig { network, chain, listen: Vec::new(), payer: None, channels };
+    let config =
+        WalletConfig { network, chain, listen: Vec::new(), announce: Vec::new(), payer: None, channels };
     init(dir, &config, [1; 32]).unwrap();
     tokio::time::timeout(Duration::from_secs(60), LdkWallet::start(dir.to_owned())).await.unwrap()
 }
 
-/// An Esplora server that knows fees and nothing else. It ends with the process.
-fn esplora() -> ChainSource {
+/// An Esplora server that knows its first block and fees, and nothing else. It ends with the process.
+fn esplora(network: Network) -> ChainSource {
+    let first = genesis_block(network).block_hash().to_string();
     let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = server.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for client in server.incoming() {
-            let mut client = client.unwrap();
+            let (mut client, first) = (client.unwrap(), first.clone());
             std::thread::spawn(move || {
                 let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
                 while let Some(Ok(request)) = lines.next() {
                     while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-                    let (status, body) = match request.contains("/fee-estimates") {
-                        true => ("200 OK", r#"{"1": 12.5, "6": 3.0, "144": 1.0, "1008": 1.0}"#),
-                        false => ("404 Not Found", "not here"),
+                    let (status, body) = if request.contains("/fee-estimates") {
+                        ("200 OK", r#"{"1": 12.5, "6": 3.0, "144": 1.0, "1008": 1.0}"#)
+                    } else if request.contains("/block-height/0 ") {
+                        ("200 OK", first.as_str())
+                    } else {
+                        ("404 Not Found", "not here")
                     };
                     let length = body.len();
                     let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
@@ -59,7 +65,7 @@ fn esplora() -> ChainSource {
 async fn a_node_starts_on_every_network_with_an_esplora_server() {
     for (network, prefix) in NETWORKS {
         let dir = tempfile::tempdir().unwrap();
-        let wallet = start(dir.path(), network, esplora()).await.unwrap();
+        let wallet = start(dir.path(), network, esplora(network)).await.unwrap();
         assert_eq!(wallet.network(), network);
         let invoice = wallet.invoice(Msat::new(21_000), "x".into(), Duration::from_secs(60)).await.unwrap();
         let text = invoice.to_string();
@@ -73,18 +79,74 @@ async fn a_chain_source_that_does_not_answer_is_named_as_the_reason() {
     for (network, _) in NETWORKS.into_iter().filter(|(network, _)| *network != Network::Regtest) {
         let port = free_port().unwrap();
         let servers = [format!("esplora+http://127.0.0.1:{port}"), format!("tcp://127.0.0.1:{port}")];
-        // On other networks LDK Node waits for a bitcoind with a fee rate of its own.
-        let bitcoind = (network == Network::Bitcoin).then(|| format!("bitcoind://u:secret@127.0.0.1:{port}"));
+        let bitcoind = Some(format!("bitcoind://u:secret@127.0.0.1:{port}"));
         for source in servers.into_iter().chain(bitcoind) {
             let dir = tempfile::tempdir().unwrap();
             let refused = start(dir.path(), network, source.parse().unwrap()).await.map(|_| ());
-            let Err(WalletError::Start { .. }) = &refused else {
+            let Err(WalletError::Source(SourceError::Silent { .. })) = &refused else {
                 unreachable!("{network} {source}: {refused:?}")
             };
             let text = refused.unwrap_err().to_string();
             assert!(text.contains("chain source") && !text.contains("secret"), "{text}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_wallet_starts_with_a_source_of_another_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let bitcoind = Bitcoind::start(&dir.path().join("chain")).await.unwrap();
+    for (network, _) in NETWORKS {
+        for (served, source) in
+            [(Network::Regtest, bitcoind.source().clone()), (Network::Signet, esplora(Network::Signet))]
+        {
+            let data = dir.path().join(format!("{network}-{served}"));
+            match start(&data, network, source).await {
+                Ok(wallet) => {
+                    assert_eq!(network, served);
+                    wallet.stop().await.unwrap();
+                }
+                Err(WalletError::Source(SourceError::OtherNetwork { found, wanted, .. })) => {
+                    assert!(network != served && wanted == network && found == served.to_string());
+                    // And nothing was made that a later start would go on from.
+                    assert!(!data.join("node").exists());
+                }
+                Err(e) => unreachable!("{network} with {served}: {e}"),
+            }
+        }
+    }
+    // A wallet that is there already is no exception.
+    let data = dir.path().join("regtest-regtest");
+    let config = WalletConfig { chain: esplora(Network::Bitcoin), ..WalletConfig::load(&data).unwrap() };
+    config.save(&data).unwrap();
+    let refused = LdkWallet::start(data).await.map(|_| ()).unwrap_err();
+    assert!(matches!(refused, WalletError::Source(SourceError::OtherNetwork { .. })), "{refused}");
+}
+
+/// Asks for the wallet's birthday in the only way there is: blocks that were there before it was made are not read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_wallet_whose_bitcoind_was_away_at_first_still_begins_at_its_tip() {
+    let dir = tempfile::tempdir().unwrap();
+    let bitcoind = Bitcoind::start(&dir.path().join("chain")).await.unwrap();
+    bitcoind.rpc().mine(30).await.unwrap();
+    let (source, data) = (bitcoind.source().clone(), dir.path().join("wallet"));
+    bitcoind.stop().unwrap();
+    let refused = start(&data, Network::Regtest, source).await.map(|_| ()).unwrap_err();
+    assert!(matches!(refused, WalletError::Source(SourceError::Silent { .. })), "{refused}");
+    assert!(!data.join("node").exists(), "a node was made before the chain answered");
+
+    let bitcoind = Bitcoind::start(&dir.path().join("chain")).await.unwrap();
+    let wallet = move_to(&data, bitcoind.source()).await;
+    assert_eq!(wallet.tip().await.unwrap(), 30, "from the first second on");
+    wallet.stop().await.unwrap();
+    drop(wallet);
+    // A wrong password is told as such, also to a wallet that knows the chain.
+    let ChainSource::Bitcoind { host, port, user, .. } = bitcoind.source().clone() else { unreachable!() };
+    let wrong = ChainSource::Bitcoind { host, port, user, password: "wrong".into() };
+    let config = WalletConfig { chain: wrong, ..WalletConfig::load(&data).unwrap() };
+    config.save(&data).unwrap();
+    let refused = LdkWallet::start(data).await.map(|_| ()).unwrap_err();
+    assert!(matches!(refused, WalletError::Source(SourceError::Login { .. })), "{refused}");
 }
 
 /// Starts a wallet that is there already, with another chain source.

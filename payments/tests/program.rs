@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use program::Program;
 use serde_json::Value;
 use watershed_payments::regtest::Bitcoind;
-use watershed_payments::wallet::ldk::WalletConfig;
+use watershed_payments::wallet::ldk::{ChainSource, WalletConfig};
 
 fn pay(data: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_watershed-payments"));
@@ -145,6 +145,70 @@ fn a_network_of_ones_own_ends_with_its_parent_even_if_that_is_killed() {
     assert!(!process.exists(), "bitcoind outlived its parent");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_init_takes_can_start_and_each_refusal_names_its_cause() {
+    let dir = tempfile::tempdir().unwrap();
+    let bitcoind = Bitcoind::start(&dir.path().join("chain")).await.unwrap();
+    let chain = String::from(bitcoind.source().clone());
+    let wrong = chain.replace("watershed:", "watershed:wrong");
+    let nobody = format!("bitcoind://u:p@127.0.0.1:{}", watershed_payments::regtest::free_port().unwrap());
+    tokio::task::block_in_place(|| {
+        let data = dir.path().join("wallet");
+        for (network, chain, listen, cause) in [
+            ("regtest", &chain, "localhost", "no port"),
+            ("regtest", &chain, ":9812", "no host"),
+            ("regtest", &chain, "http://127.0.0.1:9812", "leave out"),
+            ("regtest", &chain, "127.0.0.1:99999", "no port"),
+            ("regtest", &chain, "192.0.2.7:9735", "--announce"),
+            ("signet", &chain, "127.0.0.1:9812", "has the chain of regtest"),
+            ("bitcoin", &chain, "127.0.0.1:9812", "has the chain of regtest"),
+            ("regtest", &wrong, "127.0.0.1:9812", "refuses this user and password"),
+            ("regtest", &nobody, "127.0.0.1:9812", "has not answered"),
+        ] {
+            let arguments = ["init", "--network", network, "--chain", chain, "--listen", listen];
+            let said = refusal(&data, &arguments);
+            assert!(said.contains(cause), "{network} {listen}: {said}");
+            assert!(!data.join("seed.txt").exists(), "{network} {listen}: no words before it can start");
+        }
+        // Said to be so, it may be away; then the first start needs it.
+        value(&data, &["init", "--network", "regtest", "--chain", &nobody, "--offline"]);
+        assert!(refusal(&data, &["wallet", "balance"]).contains("has not answered"));
+        assert!(!data.join("node").exists());
+        // A port that is taken after `init` is not blamed on the chain.
+        let second = dir.path().join("second");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        value(&second, &["init", "--network", "regtest", "--chain", &chain, "--listen", &at]);
+        let listener = std::net::TcpListener::bind(&at).unwrap();
+        let said = refusal(&second, &["run"]);
+        assert!(said.contains("another program listens there") && !said.contains("chain source"), "{said}");
+        drop(listener);
+        value(&second, &["wallet", "balance"]);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_chain_that_is_started_again_is_found_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = dir.path().join("chain");
+    let first = Bitcoind::start(&chain).await.unwrap();
+    let source = first.source().clone();
+    let second = Bitcoind::start(&chain).await.map(|_| ()).unwrap_err().to_string();
+    assert!(second.contains("runs in") && second.contains(&String::from(source.clone())), "{second}");
+    first.rpc().mine(3).await.unwrap();
+    first.stop().unwrap();
+    let again = Bitcoind::start(&chain).await.unwrap();
+    assert_eq!((again.source(), again.rpc().height().await.unwrap()), (&source, 3));
+    again.stop().unwrap();
+    // Unless its port is somebody else's by now.
+    let ChainSource::Bitcoind { port, .. } = source else { unreachable!() };
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let moved = Bitcoind::start(&chain).await.unwrap();
+    assert_eq!(moved.rpc().height().await.unwrap(), 3);
+    drop(taken);
+}
+
 #[test]
 fn limits_of_escrows_are_told_before_anything_is_allocated() {
     let nowhere = tempfile::tempdir().unwrap();
@@ -175,7 +239,13 @@ async fn commands_use_the_process_that_has_the_wallet_and_a_signal_ends_it_in_or
         let none = "02".repeat(33);
         assert!(refusal(&data, &["wallet", "close", &none]).contains("no channel"));
         assert!(refusal(&data, &["wallet", "close", "02"]).contains("invalid"));
-        let nobody = format!("{}@127.0.0.1:1", running.address.id);
+        let itself = format!("{}@127.0.0.1:1", running.address.id);
+        for command in [&["wallet", "open", &itself, "100000"][..], &["wallet", "connect", &itself]] {
+            assert!(refusal(&data, command).contains("this node itself"));
+        }
+        // The key of the generator's point: nobody's.
+        let nobody =
+            "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798@127.0.0.1:1".to_owned();
         assert!(!refusal(&data, &["wallet", "open", &nobody, "100000"]).is_empty());
         assert!(refusal(&data, &["wallet", "connect", &nobody]).contains("no connection"));
         let error = refusal(&data, &["--json", "campaign", "show", "none"]);
@@ -187,6 +257,16 @@ async fn commands_use_the_process_that_has_the_wallet_and_a_signal_ends_it_in_or
         // a command starts the wallet by itself, and leaves it stopped
         assert_eq!(value(&data, &["wallet", "show"])["node"], running.address.id.to_string());
         running.run();
+        let end = Instant::now() + Duration::from_secs(30);
+        while running.log().matches("running as").count() < 2 {
+            assert!(Instant::now() < end, "{}", running.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        running.hang_up();
+        assert!(
+            running.log().ends_with("stopping\n"),
+            "a terminal that is closed ends it in order: {}",
+            running.log()
+        );
     });
-    running.kill();
 }

@@ -35,6 +35,7 @@ mod id;
 mod key;
 pub mod market;
 mod payment;
+pub mod trouble;
 
 pub use amount::{AmountError, Msat};
 pub use bytes::HexError;
@@ -47,3 +48,4 @@ pub use id::{
 };
 pub use key::{KeyError, PublicKey, SecretKey, Signature};
 pub use payment::{PaymentHash, Preimage, Receipt, Subject};
+pub use trouble::{SystemTrouble, causes, told, without_paths};

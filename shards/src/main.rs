@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(code) => code,
         Err(message) => {
-            eprintln!("watershed-shards: {message}");
+            eprintln!("watershed-shards: {}", watershed_protocol::told(&*message));
             ExitCode::FAILURE
         }
     }

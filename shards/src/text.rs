@@ -1,7 +1,7 @@
 //! What counts as a text, and the one form in which a text is stored and hashed. Never looks at where a text came from.
 //!
 //! A text is UTF-8 in Unicode normalisation form C (UAX #15) with line feeds as line ends, without a byte order mark, and
-//! without control characters other than tab and line feed. Two people who deposit the same words thus deposit the same
+//! without control characters other than those that are white space (tab, line feed, vertical tab, form feed, next line). Two people who deposit the same words thus deposit the same
 //! bytes, whatever their editor.
 
 use serde::Serialize;
@@ -85,6 +85,12 @@ pub enum TextError {
         /// Of the first bad byte.
         position: usize,
     },
+    /// Two bytes a character.
+    #[error("this is text in UTF-16; convert it first (iconv -f UTF-16{0} -t UTF-8)")]
+    Utf16(&'static str),
+    /// What git-lfs leaves in place of a file that it has not fetched.
+    #[error("this is a pointer of git-lfs and not the file itself; run `git lfs pull` in its folder")]
+    LfsPointer,
     /// A character that no text has.
     #[error("byte {position} is the control character {code:#04x}: this looks like a binary file")]
     Control {
@@ -93,6 +99,56 @@ pub enum TextError {
         /// The character.
         code: u32,
     },
+}
+
+/// How every pointer of git-lfs begins (its specification, version 1).
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
+
+/// Whether a file that begins so is a pointer of git-lfs.
+pub fn is_lfs_pointer(begins: &[u8]) -> bool {
+    begins.starts_with(LFS_POINTER)
+}
+
+/// Bytes that are looked at to tell UTF-16.
+const LOOKED_AT: usize = 4096;
+
+/// The byte order of UTF-16, by its mark or, without one, by where the zero bytes of its ASCII characters are.
+fn utf16(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.starts_with(b"\xff\xfe") {
+        return Some("LE");
+    }
+    if bytes.starts_with(b"\xfe\xff") {
+        return Some("BE");
+    }
+    let (pairs, _) = bytes.get(..LOOKED_AT.min(bytes.len())).unwrap_or(bytes).as_chunks::<2>();
+    let zeros = |at: usize| pairs.iter().filter(|pair| pair[at] == 0).count();
+    let (first, second) = (zeros(0), zeros(1));
+    // A tenth of ASCII is in any text, blanks and line feeds alone; a few other characters have a zero in the other half.
+    let many = |n: usize, of_others: usize| n > 1 && n * 10 >= pairs.len() && n > 8 * of_others;
+    if many(second, first) {
+        return Some("LE");
+    }
+    many(first, second).then_some("BE")
+}
+
+/// Whether bytes are text at all: what every command that reads texts asks first.
+///
+/// # Errors
+/// [`TextError`], with the position of what is wrong.
+pub fn check(bytes: &[u8]) -> Result<&str, TextError> {
+    if is_lfs_pointer(bytes) {
+        return Err(TextError::LfsPointer);
+    }
+    if let Some(order) = utf16(bytes) {
+        return Err(TextError::Utf16(order));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|e| TextError::NotUtf8 { position: e.valid_up_to() })?;
+    // What is white space stands in ordinary texts: a form feed between pages, say.
+    let control = |c: char| c.is_control() && !c.is_whitespace();
+    match text.char_indices().find(|(_, c)| control(*c)) {
+        Some((position, c)) => Err(TextError::Control { position, code: u32::from(c) }),
+        None => Ok(text),
+    }
 }
 
 /// Bytes into a text.
@@ -104,11 +160,7 @@ pub fn normalize(bytes: &[u8], limit: u64) -> Result<Normalized, TextError> {
     if bytes.len() as u64 > limit {
         return Err(too_large(bytes.len()));
     }
-    let text = std::str::from_utf8(bytes).map_err(|e| TextError::NotUtf8 { position: e.valid_up_to() })?;
-    let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
-    if let Some((position, c)) = text.char_indices().find(|(_, c)| control(*c)) {
-        return Err(TextError::Control { position, code: u32::from(c) });
-    }
+    let text = check(bytes)?;
     let mut changes = Changes::default();
     let unmarked = text.trim_start_matches('\u{feff}');
     changes.byte_order_mark = unmarked.len() < text.len();
@@ -176,10 +228,27 @@ mod tests {
         assert_eq!(normal(b"good \xff bad"), Err(TextError::NotUtf8 { position: 5 }));
         assert_eq!(normal(b"\x7fELF"), Err(TextError::Control { position: 0, code: 0x7f }));
         assert_eq!(normal(b"a\0b"), Err(TextError::Control { position: 1, code: 0 }));
+        assert_eq!(normal(b"version https://git-lfs.github.com/spec/v1\n"), Err(TextError::LfsPointer));
+        for (order, byte_order_mark) in [("LE", true), ("LE", false), ("BE", true), ("BE", false)] {
+            let mark = byte_order_mark.then_some('\u{feff}');
+            let units = mark.into_iter().chain("Grüße, 你好 zusammen".chars()).collect::<String>();
+            let bytes: Vec<u8> = units
+                .encode_utf16()
+                .flat_map(|unit| if order == "LE" { unit.to_le_bytes() } else { unit.to_be_bytes() })
+                .collect();
+            assert_eq!(normal(&bytes), Err(TextError::Utf16(order)), "{byte_order_mark}");
+        }
         assert_eq!(normal(&[b'a'; 1001]), Err(TextError::TooLarge { bytes: 1001, limit: 1000 }));
         // U+0958 has a longer composed form.
         let grows = "\u{958}".repeat(333);
         assert_eq!(normal(grows.as_bytes()), Err(TextError::TooLarge { bytes: 1998, limit: 1000 }));
+    }
+
+    #[test]
+    fn white_space_of_any_kind_is_text() {
+        let text = "one\u{c}two\u{b}three\u{85}four\tfive";
+        assert_eq!(normal(text.as_bytes()).unwrap().text, text);
+        assert_eq!(normal(b"a\x1bb"), Err(TextError::Control { position: 1, code: 0x1b }));
     }
 
     proptest! {

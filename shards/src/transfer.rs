@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::Digest as _;
 use thiserror::Error;
 use watershed_protocol::market::view::FileView;
-use watershed_protocol::{Digest, ShardSetId, Wire as _};
+use watershed_protocol::{Digest, ShardSetId, SystemTrouble, Wire as _, told};
 
 use crate::library::{FileError, Store, create_folder, read, write};
 use crate::shard::{OpenError, OpenSet, SetError, ShardSet};
@@ -56,8 +56,16 @@ pub enum FetchError<E: std::fmt::Display> {
     #[error(transparent)]
     Install(#[from] InstallError),
     /// What arrived does not make the set.
-    #[error("the text is not what its name says: {0}")]
+    #[error("{}", not_open(.0))]
     Open(#[from] OpenError),
+}
+
+/// What an arrived set that does not open means: that it cannot be read says nothing of what is in it.
+fn not_open(e: &OpenError) -> String {
+    match SystemTrouble::behind(e) {
+        Some(_) => format!("the text cannot be read: {}", told(e)),
+        None => format!("the text is not what its name says: {e}"),
+    }
 }
 
 /// Brings the set `id` into `store` if it is not there: `download` is given each file's SHA-256, where it is to be put, and its

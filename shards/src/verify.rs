@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use watershed_protocol::data::{ConsentTier, Receipt};
-use watershed_protocol::{Digest, Envelope, ManifestId, ShardSetId, SnapshotId, TextId, decode};
+use watershed_protocol::{
+    Digest, Envelope, ManifestId, ShardSetId, SnapshotId, SystemTrouble, TextId, decode, told,
+};
 
 use crate::library::{Entry, Library, LibraryError, Store, TextState, names};
 use crate::shard::{OpenSet, Range};
@@ -20,6 +22,8 @@ use crate::trace::{trace, trace_tokens};
 pub enum Severity {
     /// Something is not what it was, or missing.
     Damage,
+    /// The system did not let it be read, which says nothing of what is in it.
+    Unread,
     /// A file that nothing names; harmless.
     Leftover,
 }
@@ -48,6 +52,8 @@ pub struct Verified {
     pub sets: u64,
     /// Tokens that were compared with their text tokenised again.
     pub tokens_compared: u64,
+    /// Characters of texts that are in no shard, as the tokenizer of a set has no token for them.
+    pub lost_characters: u64,
     /// What is wrong.
     pub findings: Vec<Finding>,
 }
@@ -64,6 +70,15 @@ impl Verified {
 
     fn damage(&mut self, path: PathBuf, problem: impl Display) {
         self.add(Severity::Damage, path, problem);
+    }
+
+    /// What an error says of a file: that it is damaged, unless the system refused to read it.
+    fn failed(&mut self, path: PathBuf, e: &(dyn std::error::Error + 'static)) {
+        let severity = match SystemTrouble::behind(e) {
+            Some(_) => Severity::Unread,
+            None => Severity::Damage,
+        };
+        self.add(severity, path, told(e));
     }
 }
 
@@ -111,11 +126,11 @@ pub fn verify(library: &Library, retokenize: bool, each: &dyn Fn(&str)) -> Resul
         let Ok(id) = name.parse::<SnapshotId>() else { continue };
         verified.snapshots += 1;
         match store.snapshot(id) {
-            Err(e) => verified.damage(store.snapshot_path(id), e),
+            Err(e) => verified.failed(store.snapshot_path(id), &e),
             Ok(snapshot) => {
                 for entry in snapshot.entries() {
                     if let Err(e) = trace(store, &entry) {
-                        verified.damage(store.snapshot_path(id), e);
+                        verified.failed(store.snapshot_path(id), &e);
                     }
                 }
             }
@@ -145,7 +160,7 @@ fn deposit(library: &Library, entry: &Entry, kept: &BTreeSet<TextId>, verified: 
     let path = store.manifest_path(id);
     let deposit = match store.manifest(id) {
         Ok(deposit) => deposit,
-        Err(e) => return verified.damage(path, e),
+        Err(e) => return verified.failed(path, &e),
     };
     let manifest = deposit.manifest();
     let said = (manifest.text, manifest.contributor, manifest.register, manifest.bytes);
@@ -161,7 +176,7 @@ fn deposit(library: &Library, entry: &Entry, kept: &BTreeSet<TextId>, verified: 
                 consent.tier, entry.consent.tier
             ),
         ),
-        Err(e) => verified.damage(store.statement_path(id, entry.consent.sequence), e),
+        Err(e) => verified.failed(store.statement_path(id, entry.consent.sequence), &e),
     }
     let receipt = decode::<Envelope>(&entry.receipt).ok().and_then(|e| e.open::<Receipt>().ok());
     if receipt.is_none_or(|r| r.value().manifest != id || r.signer() != library.public_key()) {
@@ -172,7 +187,7 @@ fn deposit(library: &Library, entry: &Entry, kept: &BTreeSet<TextId>, verified: 
         TextState::Stored => {
             verified.texts += 1;
             if let Err(e) = store.text(entry.text) {
-                verified.damage(path, e);
+                verified.failed(path, &e);
             }
         }
         TextState::Deleting | TextState::Deleted => {
@@ -201,23 +216,23 @@ fn set(
     let folder = store.set_path(id);
     let open = match OpenSet::open(store, id) {
         Ok(open) => open,
-        Err(e) => return verified.damage(folder, e),
+        Err(e) => return verified.failed(folder, &e),
     };
     needed.extend(open.set().streams.iter().flat_map(|s| &s.shards).map(|s| s.sha256));
     if let Err(e) = open.check_shards(&|_| ()) {
-        verified.damage(folder.clone(), e);
+        verified.failed(folder.clone(), &e);
     }
     let tokenizer = open.tokenizer(store);
     if let Err(e) = &tokenizer {
-        verified.damage(folder.join("tokenizer.json"), e);
+        verified.failed(folder.join("tokenizer.json"), e);
     }
     let snapshot = match store.snapshot(open.set().snapshot) {
         Ok(snapshot) => snapshot,
-        Err(e) => return verified.damage(store.snapshot_path(open.set().snapshot), e),
+        Err(e) => return verified.failed(store.snapshot_path(open.set().snapshot), &e),
     };
     let texts = snapshot.entries().filter(|e| e.consent.tier.trains()).count();
     match open.index() {
-        Err(e) => verified.damage(folder.join("index"), e),
+        Err(e) => verified.failed(folder.join("index"), &e),
         Ok(index) => {
             if index.len() != texts {
                 let problem =
@@ -226,14 +241,26 @@ fn set(
             }
             for entry in index.entries() {
                 if let Err(e) = trace_tokens(store, &snapshot, &entry) {
-                    verified.damage(folder.join("index"), e);
+                    verified.failed(folder.join("index"), &e);
                 }
             }
         }
     }
-    if let (true, Ok(tokenizer)) = (retokenize, tokenizer) {
+    let Ok(tokenizer) = tokenizer else { return };
+    if tokenizer.may_lose() {
+        verified.lost_characters += lost(store, &open, &snapshot, &tokenizer);
+    }
+    if retokenize {
         compare(store, &open, &snapshot, &tokenizer, verified);
     }
+}
+
+/// Characters of the texts that are still there which a set's tokenizer has no token for.
+fn lost(store: &Store, open: &OpenSet, snapshot: &Snapshot, tokenizer: &Tokenizer) -> u64 {
+    let Ok(index) = open.index() else { return 0 };
+    let text = |id| snapshot.get(id).and_then(|e| store.text(e.text).ok());
+    let texts = index.entries().filter_map(|entry| text(entry.manifest));
+    texts.filter_map(|text| tokenizer.lost(&text).ok()).sum()
 }
 
 /// Tokenises every text that is still there again and compares.

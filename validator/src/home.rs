@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use watershed_protocol::{AssignmentId, Envelope, SecretKey, decode, encode};
+use watershed_payments::lock::FolderLock;
+use watershed_protocol::{AssignmentId, Envelope, SecretKey, decode, encode, told};
 use watershed_shards::library::load_or_create;
 
 /// The folder, and how to answer.
@@ -41,6 +42,13 @@ impl Home {
         &self.folder
     }
 
+    /// Takes the folder for a validator that runs: there is one at a time.
+    pub(crate) fn alone(&self) -> Result<FolderLock, String> {
+        std::fs::create_dir_all(&self.folder)
+            .map_err(|e| format!("{}: {}", self.folder.display(), told(&e)))?;
+        FolderLock::take(&self.folder, "run.lock").map_err(|e| told(&e))
+    }
+
     /// What verdicts are signed with.
     pub(crate) fn key(&self) -> Result<SecretKey, String> {
         let (key, _) = load_or_create(&self.folder.join("validator.key"), "Key of a validator")
@@ -60,19 +68,40 @@ impl Home {
         self.folder.join("verdicts").join(id.to_string())
     }
 
-    /// A verdict that was signed before.
-    pub(crate) fn verdict(&self, id: AssignmentId) -> Option<Envelope> {
-        decode(&std::fs::read(self.verdict_path(id)).ok()?).ok()
+    /// A verdict that was signed before. One that cannot be looked at may be there: it is not taken for missing.
+    pub(crate) fn verdict(&self, id: AssignmentId) -> Result<Option<Envelope>, String> {
+        let path = self.verdict_path(id);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(decode(&bytes).ok()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(format!("{}: {}", path.display(), told(&e))),
+        }
     }
 
     /// Keeps a verdict before anybody is told: there must never be two.
     pub(crate) fn keep_verdict(&self, id: AssignmentId, verdict: &Envelope) -> Result<(), String> {
         let path = self.verdict_path(id);
-        let text = |e: std::io::Error| format!("{}: {e}", path.display());
+        let text = |e: std::io::Error| format!("{}: {}", path.display(), told(&e));
         std::fs::create_dir_all(self.folder.join("verdicts")).map_err(text)?;
         let partial = path.with_extension("partial");
         std::fs::write(&partial, encode(verdict).map_err(|e| e.to_string())?).map_err(text)?;
         std::fs::File::open(&partial).and_then(|f| f.sync_all()).map_err(text)?;
         std::fs::rename(&partial, &path).map_err(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_that_cannot_be_looked_at_is_not_taken_for_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(&HomeArgs { data: Some(dir.path().to_owned()), json: false }).unwrap();
+        let id = AssignmentId::from_bytes([1; 32]);
+        assert!(home.verdict(id).unwrap().is_none());
+        // Whatever keeps it from being read: here a folder in its place.
+        std::fs::create_dir_all(home.verdict_path(id)).unwrap();
+        assert!(home.verdict(id).is_err());
     }
 }

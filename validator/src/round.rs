@@ -190,7 +190,8 @@ impl Session {
         }
         let (none, said) = (BTreeMap::new(), said(work));
         let found = Found {
-            signed: self.home.verdict(work.id).is_some(),
+            // One that cannot be looked at now is not signed a second time: publishing it says what is wrong.
+            signed: !matches!(self.home.verdict(work.id), Ok(None)),
             public: self.looked.public.get(&work.id),
             opened: self.looked.opened.get(&work.id).unwrap_or(&none),
             said: &said,
@@ -425,7 +426,7 @@ impl Session {
 
     /// Sends the verdict that was signed.
     async fn publish(&mut self, work: &WorkView) -> Result<(), String> {
-        let signed = self.home.verdict(work.id).ok_or("a verdict that was signed is gone")?;
+        let signed = self.home.verdict(work.id)?.ok_or("a verdict that was signed is gone")?;
         let text = to_text(&signed).map_err(|e| e.to_string())?;
         match self.client.forward(self.run, text).await {
             Ok(()) => {}

@@ -22,7 +22,8 @@ async fn verdict(
     Path(assignment): Path<String>,
 ) -> Result<Json<Signed>, StatusCode> {
     let id = assignment.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
-    let found = home.verdict(id).ok_or(StatusCode::NOT_FOUND)?;
+    let found =
+        home.verdict(id).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?.ok_or(StatusCode::NOT_FOUND)?;
     let envelope = to_text(&found).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(Json(Signed { envelope }))
 }

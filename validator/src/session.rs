@@ -18,6 +18,7 @@ use watershed_commons::client::{Client, ClientError, watch};
 use watershed_commons::log::Pins;
 use watershed_engine::device::{self, OpenDevice};
 use watershed_engine::selftest;
+use watershed_payments::wallet::cannot_listen;
 use watershed_protocol::market::RunSpec;
 use watershed_protocol::market::view::{RoundWorkView, RunView, WaitView};
 use watershed_protocol::{PublicKey, RunId, SecretKey};
@@ -102,6 +103,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// Validates until Ctrl-C, or until the run is over.
 pub(crate) async fn run(args: &RunArgs, conduct: Conduct) -> Ended {
     let home = Home::new(&args.home)?;
+    let _alone = home.alone()?;
     let key = home.key()?;
     let choice = args.device;
     let device = blocking(move || {
@@ -115,7 +117,7 @@ pub(crate) async fn run(args: &RunArgs, conduct: Conduct) -> Ended {
     let serving = async {
         match args.listen {
             Some(at) => {
-                let listener = TcpListener::bind(at).await.map_err(|e| format!("{at}: {e}"))?;
+                let listener = TcpListener::bind(at).await.map_err(|e| cannot_listen(&at, &e).to_string())?;
                 axum::serve(listener, serve::router(home.clone())).await.map_err(|e| e.to_string())
             }
             None => std::future::pending().await,

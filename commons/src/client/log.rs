@@ -43,6 +43,7 @@ impl Source for WebLog {
 /// why it is not. Whatever passes (no network, a coordinator that restarts) is waited out.
 pub async fn watch(client: &Client, pins: Pins, every: Duration) -> PinError {
     let source = WebLog::new(client, &tokio::runtime::Handle::current());
+    let mut said: Option<String> = None;
     loop {
         if let Ok(info) = client.info().await {
             let verifier: LogVerifier = match info.log.parse() {
@@ -55,9 +56,16 @@ pub async fn watch(client: &Client, pins: Pins, every: Duration) -> PinError {
                 pins.check(&log, &verifier)
             });
             match looked.await {
-                // Files of the log that do not arrive, or not yet, say nothing against it.
+                Ok(Err(e)) if e.is_fault() => return e,
+                // Files of the log that do not arrive, or not yet, say nothing against it; nor does a disk that is full here.
                 Ok(Ok(_) | Err(PinError::Log(_))) | Err(_) => {}
-                Ok(Err(e)) => return e,
+                Ok(Err(e)) => {
+                    let trouble = watershed_protocol::told(&e);
+                    if said.as_ref() != Some(&trouble) {
+                        eprintln!("the coordinator's record cannot be watched now: {trouble}");
+                        said = Some(trouble);
+                    }
+                }
             }
         }
         tokio::time::sleep(every).await;

@@ -2,6 +2,7 @@
 
 mod fee;
 mod log;
+mod reach;
 mod transfer;
 
 use std::path::PathBuf;
@@ -42,13 +43,16 @@ const MAX_JSON: usize = 64 << 20;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// Not reachable.
-    #[error("{url} does not answer: {source}")]
+    #[error("{url} does not answer: {}", reach::why(url, source))]
     Unreachable {
         /// What was asked.
         url: String,
         /// Why.
         source: reqwest::Error,
     },
+    /// Not an address.
+    #[error("{0:?} is no address of a server: give http://HOST:PORT or https://HOST")]
+    Address(String),
     /// Refused.
     #[error("{message}")]
     Refused {
@@ -86,7 +90,7 @@ pub enum ClientError {
         limit: usize,
     },
     /// The disk.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", watershed_protocol::told(.source))]
     Disk {
         /// Which file.
         path: PathBuf,
@@ -149,9 +153,14 @@ impl Client {
     /// The coordinator at `url`, such as `http://127.0.0.1:7700`.
     ///
     /// # Errors
-    /// If the system has no usable certificates.
+    /// [`ClientError::Address`]; [`ClientError::Unreachable`] if the system has no usable certificates.
     pub fn new(url: &str) -> Result<Self, ClientError> {
         choose_tls();
+        let parsed = reqwest::Url::parse(url).ok();
+        let fine = |url: &reqwest::Url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
+        if !parsed.as_ref().is_some_and(fine) {
+            return Err(ClientError::Address(url.chars().take(120).collect()));
+        }
         let base = url.trim_end_matches('/').to_owned();
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).build();
         let http = http.map_err(|source| ClientError::Unreachable { url: base.clone(), source })?;

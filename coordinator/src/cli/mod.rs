@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use watershed_payments::cli::{Place, SetupArgs, WalletCommand, init, restore, wallet};
-use watershed_protocol::SecretKey;
+use watershed_protocol::{SecretKey, told};
 use watershed_shards::library::{default_folder, load_or_create};
 
 use crate::office::Falsehood;
@@ -144,9 +144,9 @@ fn finish(json: bool, work: impl Future<Output = Outcome>) -> ExitCode {
     };
     outcome.unwrap_or_else(|e| {
         if json {
-            eprintln!("{}", serde_json::json!({ "error": e.to_string() }));
+            eprintln!("{}", serde_json::json!({ "error": told(&*e) }));
         } else {
-            eprintln!("error: {e}");
+            eprintln!("error: {}", told(&*e));
         }
         ExitCode::FAILURE
     })
@@ -161,12 +161,12 @@ async fn carry_out(cli: Cli) -> Outcome {
             if !home.json {
                 println!("coordinator {}", key.public());
             }
-            init(&home.place()?, &setup)
+            init(&home.place()?, &setup).await
         }
         Command::Restore(setup) => {
             can_serve(&setup)?;
             home.key()?;
-            restore(&home.place()?, &setup)
+            restore(&home.place()?, &setup).await
         }
         Command::Serve(args) => serve::serve(&home, &args, None).await,
         Command::Run(command) => run::run(&home, command).await,

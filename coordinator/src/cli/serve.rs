@@ -12,8 +12,9 @@ use watershed_engine::selftest;
 use watershed_payments::cli::{start, stop_signal};
 use watershed_payments::control;
 use watershed_payments::l402::{Desk, RootSecret, Settings};
+use watershed_payments::lock::FolderLock;
 use watershed_payments::wallet::ldk::WalletConfig;
-use watershed_payments::wallet::{AddressClient, Wallet as _};
+use watershed_payments::wallet::{AddressClient, Wallet as _, cannot_listen};
 use watershed_shards::library::{Store, load_or_create};
 
 use super::{Home, Outcome, wallet_folder};
@@ -55,10 +56,12 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
     let folder = home.folder()?;
     let wallet = wallet_folder(&folder);
     let key = home.key()?;
+    // Before the port is taken: a second one in this folder is told that, not that its port is in use.
+    let _alone = FolderLock::take(&folder, "serve.lock")?;
     let config = WalletConfig::load(&wallet)?;
     let listener = TcpListener::bind(args.http)
         .await
-        .map_err(|e| format!("{}: {e}; choose another --http", args.http))?;
+        .map_err(|e| format!("--http: {}", cannot_listen(&args.http, &e)))?;
     let treasury = start(&wallet).await?;
 
     let choice = args.device;
@@ -89,7 +92,7 @@ pub(super) async fn serve(home: &Home, args: &ServeArgs, falsehood: Option<False
     std::thread::spawn(move || recorder.run(changes, &runtime));
 
     let node = treasury.wallet().node_id();
-    let address = match config.listen.first() {
+    let address = match config.reached_at() {
         Some(at) => format!("{node}@{at}"),
         None => return Err("miners must reach this node: make the wallet with --listen HOST:PORT".into()),
     };

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use watershed_protocol::market::Stepped;
-use watershed_protocol::{AssignmentId, Msat, RunId};
+use watershed_protocol::{AssignmentId, Msat, RunId, without_paths};
 
 use crate::blobs::Blobs;
 use crate::machine::{AWAY, Effect, Event, LEFT, Phase, Run, Work, WorkStage};
@@ -164,7 +164,15 @@ impl<M: Money> Office<M> {
 
     /// Does an effect; an error means that it should be tried again.
     async fn try_once(&self, run: RunId, effect: &Effect) -> Result<Option<Event>, MoneyError> {
-        let text = |e: MoneyError| e.to_string();
+        // What becomes of an effect is shown to everybody: names of this machine's files are for its operator.
+        let shown = |text: String| {
+            let public = without_paths(&text);
+            if public != text {
+                eprintln!("{}: {text}", effect.name().unwrap_or_default());
+            }
+            public
+        };
+        let text = |e: MoneyError| shown(e.to_string());
         let spec = self.market.with(run, |r| r.spec.clone())?;
         Ok(match effect {
             Effect::Record(_) => None,
@@ -236,12 +244,13 @@ impl<M: Money> Office<M> {
             }
             Effect::Rule { assignment, .. } => {
                 let result = self.rule(run, *assignment).await;
-                let result = result.map_err(|e| format!("the ruling on {assignment} failed: {e}"));
+                let result = result.map_err(|e| shown(format!("the ruling on {assignment} failed: {e}")));
                 Some(Event::Ruled { assignment: *assignment, result })
             }
             Effect::Step { round, accepted, .. } => {
                 let stepped = self.step(run, *round, accepted).await;
-                let result = stepped.map_err(|e| format!("the outer step of round {round} failed: {e}"));
+                let result =
+                    stepped.map_err(|e| shown(format!("the outer step of round {round} failed: {e}")));
                 Some(Event::Advanced { round: *round, result })
             }
             Effect::Discard { since, blobs, .. } => {

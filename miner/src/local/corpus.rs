@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use watershed_engine::model::{TokenError, Tokens};
+use watershed_shards::reading::Format;
+use watershed_shards::text::{self, TextError};
 use watershed_shards::tokenizer::{Tokenizer, TokenizerError};
 
 /// Share of the text that is held out, one part in this many.
@@ -82,8 +84,10 @@ pub(crate) struct Corpus {
     pub(crate) digest: [u8; 32],
     /// Files read.
     pub(crate) files: usize,
-    /// Files left out because they are not UTF-8, with the byte where they stop being it.
-    pub(crate) invalid: Vec<(PathBuf, usize)>,
+    /// Files left out because they are no text, and why.
+    pub(crate) invalid: Vec<(PathBuf, TextError)>,
+    /// Characters that the tokenizer has no token for.
+    pub(crate) lost: u64,
 }
 
 impl Corpus {
@@ -99,16 +103,16 @@ impl Corpus {
                 return Err(CorpusError::TooLarge { path: dir.to_owned() });
             }
             let bytes = fs::read(&path).map_err(read)?;
-            match String::from_utf8(bytes) {
-                Ok(text) if text.is_empty() => {}
-                Ok(text) => documents.push((<[u8; 32]>::from(Sha256::digest(&text)), text)),
-                Err(e) => invalid.push((path, e.utf8_error().valid_up_to())),
+            match text::check(&bytes) {
+                Ok("") => {}
+                Ok(text) => documents.push((<[u8; 32]>::from(Sha256::digest(text)), text.to_owned())),
+                Err(e) => invalid.push((path, e)),
             }
         }
         if documents.is_empty() {
             return Err(CorpusError::Empty { path: dir.to_owned(), skipped: skipped + invalid.len() });
         }
-        let files = documents.len();
+        let (files, mut lost) = (documents.len(), 0);
         let (train, held_out) = match tokenizer {
             None => {
                 let bytes = documents.into_iter().map(|(hash, text)| (hash, text.into_bytes()));
@@ -119,6 +123,7 @@ impl Corpus {
                 let mut tokens = Vec::with_capacity(documents.len());
                 for (hash, text) in documents {
                     let mut ids = Vec::new();
+                    lost += tokenizer.lost(&text)?;
                     tokenizer.encode_into(&text, &mut ids)?;
                     tokens.push((hash, ids));
                 }
@@ -130,7 +135,7 @@ impl Corpus {
         digest.update((train.len() as u64).to_le_bytes());
         train.hash(&mut digest);
         held_out.hash(&mut digest);
-        Ok(Self { train, held_out, digest: digest.finalize().into(), files, invalid })
+        Ok(Self { train, held_out, digest: digest.finalize().into(), files, invalid, lost })
     }
 
     /// Tokens to train on, tokens held out.
@@ -246,7 +251,7 @@ fn collect(
             if depth < MAX_DEPTH {
                 collect(&path, depth + 1, paths, skipped)?;
             }
-        } else if path.extension().is_some_and(|e| e == "txt" || e == "md") {
+        } else if matches!(Format::of(&path), Some(Format::Text | Format::Markdown)) {
             paths.push(path);
         } else {
             *skipped += 1;
@@ -292,6 +297,25 @@ mod tests {
         assert_ne!(window, a.window(1, 2, 4, 4, 50).unwrap());
     }
 
+    /// As in `watershed-shards`, which asks the same function.
+    #[test]
+    fn what_is_text_is_told_by_its_content_and_by_its_name_in_any_case() {
+        let utf16: Vec<u8> = "hello there".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let files: [(&str, &[u8]); 6] = [
+            ("a.TXT", &[b'x'; 400]),
+            ("b.Md", &[b'y'; 400]),
+            ("c.txt", b"page one\x0cpage two"),
+            ("utf16.txt", &utf16),
+            ("binary.txt", b"\x7fELF\x02\x01\x01\0\0\0"),
+            ("pointer.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"),
+        ];
+        let corpus = Corpus::read(folder(&files).path(), None).unwrap();
+        assert_eq!(corpus.files, 3);
+        let why: Vec<_> = corpus.invalid.iter().map(|(_, e)| e.clone()).collect();
+        let control = TextError::Control { position: 0, code: 0x7f };
+        assert_eq!(why, [control, TextError::LfsPointer, TextError::Utf16("LE")]);
+    }
+
     #[test]
     fn what_cannot_be_trained_on_is_said() {
         assert!(matches!(Corpus::read(Path::new("/nonexistent"), None), Err(CorpusError::Read { .. })));
@@ -299,7 +323,7 @@ mod tests {
         assert!(matches!(Corpus::read(empty.path(), None), Err(CorpusError::Empty { skipped: 1, .. })));
         let mixed = folder(&[("bad.txt", b"abc\xff"), ("good.txt", &[b'x'; 1000])]);
         let corpus = Corpus::read(mixed.path(), None).unwrap();
-        assert_eq!((corpus.files, corpus.invalid[0].1), (1, 3));
+        assert_eq!((corpus.files, &corpus.invalid[0].1), (1, &TextError::NotUtf8 { position: 3 }));
         assert!(matches!(corpus.check(2000), Err(CorpusError::TooShort { what: "training", .. })));
         corpus.check(40).unwrap();
     }

@@ -42,8 +42,14 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(json: bool, s: &Settings, corpus: &Corpus, device: &str) -> Self {
         let (train, held_out) = corpus.sizes();
-        for (path, at) in &corpus.invalid {
-            eprintln!("left out {}: not UTF-8 at byte {at}", path.display());
+        for (path, why) in &corpus.invalid {
+            eprintln!("left out {}: {why}", path.display());
+        }
+        if corpus.lost > 0 {
+            eprintln!(
+                "{} characters of the text are not trained on: the tokenizer has no token for them, nor for their bytes",
+                corpus.lost
+            );
         }
         if !json {
             println!("device    {device}, {}", s.arithmetic);

@@ -1,6 +1,7 @@
 //! The settings a local run depends on, and nothing else: two runs with equal settings have equal checkpoints.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use watershed_engine::merkle::{self, MerkleError, Section};
 use watershed_engine::model::{ModelConfig, Profile};
 use watershed_engine::product::Precision;
@@ -44,6 +45,27 @@ pub(crate) struct Settings {
 fn native() -> Profile {
     Profile::Native
 }
+
+/// The flags that the settings come from. Schedules over the rounds stand behind what they follow from.
+const FLAGS: [(&str, &str); 17] = [
+    ("rounds", "--rounds"),
+    ("workers", "--workers"),
+    ("batch", "--batch"),
+    ("seq", "--seq"),
+    ("seed", "--seed"),
+    ("corpus", "--text"),
+    ("model", "--preset or --model"),
+    ("start", "--model"),
+    ("arithmetic", "--precision or --profile"),
+    ("carried", "--moments"),
+    ("eight_bit", "--moments"),
+    ("outer_momentum", "--outer-momentum"),
+    ("top_k", "--top-k or --dense"),
+    ("inner_steps", "--inner-steps"),
+    ("outer_lr", "--outer-lr"),
+    ("error_decay", "--error-decay"),
+    ("train", "--lr"),
+];
 
 /// Steps of warm-up: a twentieth of the run, at least one and at most a hundred.
 fn warmup(total: u32) -> u32 {
@@ -112,8 +134,99 @@ impl Settings {
         self.inner_steps.before(round) as u32
     }
 
+    /// The flags by which these settings differ from those of a kept run, each with what it was; empty for the same run.
+    pub(crate) fn differences(&self, kept: &str) -> Result<Vec<String>, serde_json::Error> {
+        let (now, then): (Value, Value) =
+            (serde_json::from_str(&self.to_json()?)?, serde_json::from_str(kept)?);
+        let mut found: Vec<String> = Vec::new();
+        for (field, flag) in FLAGS {
+            let of = |settings: &Value| match field {
+                // The rest of it follows from the number of steps.
+                "train" => settings[field]["peak_lr"].clone(),
+                _ => settings[field].clone(),
+            };
+            let (now_has, then_had) = (of(&now), of(&then));
+            // Schedules are kept over all rounds: with more rounds each is another.
+            let follows = now["rounds"] != then["rounds"] && now_has.is_array() && field != "rounds";
+            if now_has == then_had || follows {
+                continue;
+            }
+            let plain = |value: &Value| matches!(value, Value::Number(_) | Value::Bool(_) | Value::String(_));
+            found.push(match (&then_had, &now_has) {
+                (then, now) if plain(then) && plain(now) && !matches!(field, "corpus" | "start") => {
+                    format!("{flag} was {then} and is {now}")
+                }
+                _ => format!("{flag} is another"),
+            });
+        }
+        if found.is_empty() && now != then {
+            found.push("it is of another version of this program".to_owned());
+        }
+        Ok(found)
+    }
+
     /// The settings as JSON, without what does not matter to results.
     pub(crate) fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use watershed_engine::model::Preset;
+
+    use super::super::schedule::Schedule;
+    use super::*;
+
+    /// Settings of a run of so many rounds.
+    pub(crate) fn settings(rounds: u32) -> Settings {
+        let steps = Schedule::always(5u32).over(rounds);
+        let total = u32::try_from(steps.total()).unwrap();
+        Settings {
+            model: Preset::Nano.config(),
+            start: None,
+            train: TrainSettings {
+                adamw: AdamwSettings::default(),
+                peak_lr: 3e-3,
+                warmup_steps: warmup(total),
+                total_steps: total,
+                floor: 0.1,
+            },
+            workers: 4,
+            batch: 8,
+            seq: 128,
+            top_k: Some(Schedule::always(512u32).over(rounds)),
+            rounds,
+            inner_steps: steps,
+            seed: 0,
+            arithmetic: "12x12".to_owned(),
+            carried: true,
+            eight_bit: true,
+            outer_lr: Schedule::always(1.0f32).over(rounds),
+            outer_momentum: 0.0,
+            error_decay: Some(Schedule::always(0.95f32).over(rounds)),
+            corpus: "00".to_owned(),
+            profile: native(),
+        }
+    }
+
+    #[test]
+    fn every_setting_has_the_flag_that_it_comes_from() {
+        let value = serde_json::to_value(settings(3)).unwrap();
+        let fields: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        for field in &fields {
+            assert!(FLAGS.iter().any(|(known, _)| known == field), "{field} has no flag");
+        }
+        assert_eq!(fields.len(), FLAGS.len());
+        let one = settings(3);
+        assert!(one.differences(&one.to_json().unwrap()).unwrap().is_empty());
+        let lr = Settings { train: TrainSettings { peak_lr: 1e-3, ..one.train }, ..settings(3) };
+        let said = lr.differences(&one.to_json().unwrap()).unwrap();
+        assert!(said.len() == 1 && said[0].starts_with("--lr was 0.003"), "{said:?}");
+        // Of more rounds nothing else is named, although schedules and warm-up differ too.
+        assert_eq!(
+            settings(60).differences(&settings(40).to_json().unwrap()).unwrap(),
+            ["--rounds was 40 and is 60"]
+        );
     }
 }

@@ -12,6 +12,7 @@ use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use watershed_engine::model::{ModelConfig, hf};
+use watershed_protocol::told;
 
 use super::settings::Settings;
 
@@ -21,6 +22,10 @@ const STATE: &str = "run.safetensors";
 const SHARD_BYTES: u64 = 4 << 30;
 /// Key of its metadata that holds the settings and counters.
 const META: &str = "watershed";
+
+/// Why a run is not made longer, and what to do.
+const LONGER: &str = ". The learning rate falls over the whole run, so one of more rounds is another run from its first step on: to \
+                      train the finished model further, begin a new run with --model and the folder `model` in this --out";
 
 /// What a run needs besides its settings and text.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,14 +57,16 @@ pub(crate) struct Meta {
 /// Why a run cannot be kept or continued.
 #[derive(Debug, Error)]
 pub(crate) enum StoreError {
-    #[error("cannot write {path}: {source}; free some space or choose another --out")]
-    Io { path: PathBuf, source: std::io::Error },
+    #[error("cannot {doing} {path}: {}", told(.source))]
+    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{path} is damaged ({reason}); remove it to start the run again")]
     Damaged { path: PathBuf, reason: String },
+    #[error("{path} cannot be made: {reason}")]
+    Unwritable { path: PathBuf, reason: String },
     #[error(
-        "{path} holds a run with other settings or another text; use the same flags and --text as then, or another --out"
+        "{path} holds a run with other settings: {differ}. Use the same flags and text as then, or another --out{hint}"
     )]
-    OtherRun { path: PathBuf },
+    OtherRun { path: PathBuf, differ: String, hint: &'static str },
     #[error("{path} already holds a run; add --resume to continue it, or choose another --out")]
     InUse { path: PathBuf },
     #[error(transparent)]
@@ -77,7 +84,7 @@ pub(crate) struct Store {
 impl Store {
     /// Makes the folder if need be.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(dir).map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
+        fs::create_dir_all(dir).map_err(failed("make", dir))?;
         Ok(Self { dir: dir.to_owned() })
     }
 
@@ -87,7 +94,8 @@ impl Store {
 
     /// Nothing is ever overwritten unasked.
     pub(crate) fn refuse_if_used(&self) -> Result<(), StoreError> {
-        if self.state().exists() {
+        let path = self.state();
+        if path.try_exists().map_err(failed("look at", &path))? {
             return Err(StoreError::InUse { path: self.dir.clone() });
         }
         Ok(())
@@ -96,16 +104,24 @@ impl Store {
     /// The saved state of a run with these settings, if there is one.
     pub(crate) fn load(&self, settings: &Settings) -> Result<Option<Saved>, StoreError> {
         let path = self.state();
-        if !path.exists() {
-            return Ok(None);
-        }
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed("read", &path)(e)),
+        };
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
-        let bytes = fs::read(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
         let text = header.metadata().as_ref().and_then(|m| m.get(META)).cloned().unwrap_or_default();
         let meta: Meta = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
-        if meta.settings != settings.to_json()? {
-            return Err(StoreError::OtherRun { path: self.dir.clone() });
+        let differences = settings.differences(&meta.settings)?;
+        if !differences.is_empty() {
+            let longer = differences.iter().any(|flag| flag.starts_with("--rounds"));
+            let hint = if longer { LONGER } else { "" };
+            return Err(StoreError::OtherRun {
+                path: self.dir.clone(),
+                differ: differences.join(", "),
+                hint,
+            });
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
         let (mut vectors, mut files) = (HashMap::new(), HashMap::new());
@@ -128,21 +144,27 @@ impl Store {
         saved.meta.settings = settings.to_json()?;
         let meta = HashMap::from([(META.to_owned(), serde_json::to_string(&saved.meta)?)]);
         let path = self.state();
-        let failed = |e: SafeTensorError| StoreError::Damaged { path: path.clone(), reason: e.to_string() };
+        let new = self.dir.join(format!("{STATE}.new"));
+        let unwritable = |e: SafeTensorError| unwritable(&new, e);
         let mut views = Vec::new();
         for (name, values) in &saved.vectors {
             let view = TensorView::new(Dtype::F32, vec![values.len()], bytemuck::cast_slice(values));
-            views.push((name.clone(), view.map_err(failed)?));
+            views.push((name.clone(), view.map_err(unwritable)?));
         }
         for (name, bytes) in &saved.files {
             let view = TensorView::new(Dtype::U8, vec![bytes.len()], bytes);
-            views.push((name.clone(), view.map_err(failed)?));
+            views.push((name.clone(), view.map_err(unwritable)?));
         }
-        let new = self.dir.join(format!("{STATE}.new"));
-        safetensors::serialize_to_file(views, Some(meta), &new).map_err(failed)?;
-        let io = |source| StoreError::Io { path: path.clone(), source };
-        fs::File::open(&new).and_then(|f| f.sync_all()).map_err(io)?;
-        fs::rename(&new, &path).map_err(io)
+        let written =
+            safetensors::serialize_to_file(views, Some(meta), &new).map_err(unwritable).and_then(|()| {
+                fs::File::open(&new).and_then(|f| f.sync_all()).map_err(failed("write", &new))?;
+                fs::rename(&new, &path).map_err(failed("write", &path))
+            });
+        if written.is_err() {
+            // Half a file only takes room; what was saved before is whole.
+            let _ = fs::remove_file(&new);
+        }
+        written
     }
 
     /// Writes the model as a Hugging Face folder with these files beside it, in place of an earlier one; gives its path.
@@ -153,18 +175,86 @@ impl Store {
         files: &[(&'static str, Vec<u8>)],
     ) -> Result<PathBuf, StoreError> {
         let (new, path) = (self.dir.join("model.new"), self.dir.join("model"));
-        let io = |source| StoreError::Io { path: path.clone(), source };
-        if new.exists() {
-            fs::remove_dir_all(&new).map_err(io)?;
+        remove(&new)?;
+        let written =
+            hf::save(&new, config, parameters, SHARD_BYTES).map_err(StoreError::Model).and_then(|()| {
+                for (name, bytes) in files {
+                    let file = new.join(name);
+                    fs::write(&file, bytes).map_err(failed("write", &file))?;
+                }
+                Ok(())
+            });
+        if let Err(e) = written {
+            let _ = remove(&new);
+            return Err(e);
         }
-        hf::save(&new, config, parameters, SHARD_BYTES)?;
-        for (name, bytes) in files {
-            fs::write(new.join(name), bytes).map_err(io)?;
-        }
-        if path.exists() {
-            fs::remove_dir_all(&path).map_err(io)?;
-        }
-        fs::rename(&new, &path).map_err(io)?;
+        remove(&path)?;
+        fs::rename(&new, &path).map_err(failed("write", &path))?;
         Ok(path)
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    move |source| StoreError::Io { doing, path: path.to_owned(), source }
+}
+
+/// What a library's error in writing means: it has the system's inside.
+fn unwritable(path: &Path, e: SafeTensorError) -> StoreError {
+    match e {
+        SafeTensorError::IoError(source) => failed("write", path)(source),
+        e => StoreError::Unwritable { path: path.to_owned(), reason: e.to_string() },
+    }
+}
+
+/// Removes a folder, if it is there.
+fn remove(folder: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("remove", folder)(e)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::settings::tests::settings;
+
+    fn saved() -> Saved {
+        Saved { vectors: HashMap::from([("checkpoint".to_owned(), vec![0.5; 70_000])]), ..Saved::default() }
+    }
+
+    #[test]
+    fn a_full_disk_is_called_so_and_what_was_saved_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, settings) = (Store::open(dir.path()).unwrap(), settings(40));
+        store.save(&settings, saved()).unwrap();
+        let full = std::io::Error::from_raw_os_error(28);
+        let refused = unwritable(&dir.path().join("run.safetensors.new"), SafeTensorError::IoError(full));
+        assert!(matches!(refused, StoreError::Io { doing: "write", .. }), "{refused}");
+        let text = refused.to_string();
+        assert!(
+            text.contains("the disk is full") && text.contains("nothing that was written before is lost"),
+            "{text}"
+        );
+        assert!(!text.contains("damaged") && !text.contains("remove"), "{text}");
+        assert!(store.load(&settings).unwrap().is_some(), "the state before is whole");
+        store.save(&settings, saved()).unwrap();
+
+        std::fs::write(dir.path().join(STATE), b"no state").unwrap();
+        assert!(matches!(store.load(&settings), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_differs_from_the_run_that_is_kept_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.save(&settings(40), saved()).unwrap();
+        let refused = store.load(&settings(60)).unwrap_err().to_string();
+        assert!(refused.contains("--rounds was 40 and is 60"), "{refused}");
+        assert!(refused.contains("--model"), "how to go on all the same: {refused}");
+        let other = Settings { seed: 7, corpus: "aa".to_owned(), ..settings(40) };
+        let refused = store.load(&other).unwrap_err().to_string();
+        assert!(refused.contains("--seed was 0 and is 7") && refused.contains("--text"), "{refused}");
+        assert!(!refused.contains("--rounds"), "{refused}");
     }
 }

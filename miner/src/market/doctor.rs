@@ -1,8 +1,8 @@
 //! `doctor`: everything that mining needs, and what to do about what is missing.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::net::{IpAddr, ToSocketAddrs as _};
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
@@ -12,12 +12,13 @@ use watershed_engine::selftest;
 use watershed_payments::cli::Session;
 use watershed_payments::control::{Reply, Request};
 use watershed_payments::wallet::ldk::{ChainSource, WalletConfig};
-use watershed_payments::wallet::{ChainTrouble, ChainView};
+use watershed_payments::wallet::{ChainTrouble, ChainView, WalletError};
 use watershed_protocol::market::view::{InfoView, RunView, WaitView};
-use watershed_protocol::{Msat, PublicKey};
+use watershed_protocol::{Msat, PublicKey, told};
 
 use super::choice::{Knows, choose, untrainable};
 use super::home::Home;
+use crate::disk;
 
 /// Free disk below which a run of any size is likely to fail.
 const LITTLE: u64 = 4 << 30;
@@ -74,14 +75,6 @@ fn look_at_device(choice: DeviceChoice) -> Vec<Finding> {
     findings
 }
 
-/// Free bytes where a folder is, or will be.
-fn free(folder: &Path) -> Option<u64> {
-    let folder = folder.ancestors().find(|f| f.exists())?;
-    let output =
-        std::process::Command::new("df").args(["--output=avail", "-B1"]).arg(folder).output().ok()?;
-    String::from_utf8(output.stdout).ok()?.lines().nth(1)?.trim().parse().ok()
-}
-
 /// Disk that a run takes besides the states between steps: checkpoints, what is carried, the newest state, the text's shards.
 fn needed(run: &RunView) -> u64 {
     run.spec.model.parameters().unwrap_or_default().saturating_mul(40).saturating_add(LITTLE)
@@ -89,7 +82,7 @@ fn needed(run: &RunView) -> u64 {
 
 fn look_at_disk(home: &Home, run: Option<&RunView>) -> Finding {
     let wanted = run.map_or(LITTLE, needed);
-    match free(home.folder()) {
+    match disk::free(home.folder()) {
         Some(bytes) if bytes >= wanted => good("disk", format!("{:.0} GB free", bytes as f64 / 1e9)),
         Some(bytes) => bad(
             "disk",
@@ -227,6 +220,19 @@ async fn look_at_chain(session: &Session, config: &WalletConfig) -> Finding {
     bad("chain", trouble.to_string(), trouble.advice())
 }
 
+/// Why the wallet does not start, under the name of what is wrong.
+fn wallet_trouble(e: &(dyn Error + Send + Sync + 'static)) -> Finding {
+    let source = "see that the bitcoind, Esplora or Electrum server of wallet.toml answers, and is of the wallet's network";
+    let (what, advice) = match e.downcast_ref::<WalletError>() {
+        Some(WalletError::Source(_) | WalletError::Chain(_) | WalletError::Start { .. }) => ("chain", source),
+        Some(WalletError::Listen { .. }) => {
+            ("address", "change `listen` and `announce` in the wallet's wallet.toml")
+        }
+        _ => ("wallet", "do what it says, and look again"),
+    };
+    bad(what, told(e), advice)
+}
+
 async fn look_at_wallet(home: &Home, info: Option<&InfoView>) -> Vec<Finding> {
     let config = match WalletConfig::load(&home.wallet()) {
         Ok(config) => config,
@@ -241,15 +247,11 @@ async fn look_at_wallet(home: &Home, info: Option<&InfoView>) -> Vec<Finding> {
             "make a wallet for that network: `watershed-miner init` with another --data",
         ));
     }
-    findings.push(look_at_address(config.listen.first(), network == "regtest"));
+    findings.push(look_at_address(config.reached_at(), network == "regtest"));
     let session = match Session::open(&home.wallet()).await {
         Ok(session) => session,
         Err(e) => {
-            findings.push(bad(
-                "chain",
-                e.to_string(),
-                "see that the bitcoind, Esplora or Electrum server of wallet.toml answers",
-            ));
+            findings.push(wallet_trouble(&*e));
             return findings;
         }
     };
@@ -336,6 +338,18 @@ mod tests {
         for other in [Some(key(2)), None] {
             let told = look_at_work(&runs, Some(&running), other);
             assert!(told.ok && told.found.contains(&running.run.to_string()), "{}", told.found);
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_wallet_from_starting_is_found_under_its_own_name() {
+        use watershed_payments::wallet::ListenTrouble;
+        let listen = WalletError::Listen { address: "h:1".to_owned(), why: ListenTrouble::InUse };
+        let chain = WalletError::Chain(ChainTrouble::Silent { seconds: 20 });
+        let copy = WalletError::OldCopy { folder: "x".into(), why: "y".to_owned() };
+        for (e, what) in [(listen, "address"), (chain, "chain"), (copy, "wallet")] {
+            let found = wallet_trouble(&e);
+            assert!(!found.ok && found.what == what, "{}: {}", found.what, found.found);
         }
     }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use watershed_payments::cli::Place;
-use watershed_protocol::{PublicKey, RunId, SecretKey};
+use watershed_payments::lock::FolderLock;
+use watershed_protocol::{PublicKey, RunId, SecretKey, told};
 use watershed_shards::library::load_or_create;
 
 /// The folder, and how to answer.
@@ -86,6 +87,13 @@ impl Home {
         self.folder.join("runs").join(run.to_string())
     }
 
+    /// Takes the folder for a miner that runs: there is one at a time.
+    pub(super) fn alone(&self) -> Result<FolderLock, String> {
+        std::fs::create_dir_all(&self.folder)
+            .map_err(|e| format!("{}: {}", self.folder.display(), told(&e)))?;
+        FolderLock::take(&self.folder, "run.lock").map_err(|e| told(&e))
+    }
+
     /// The key; a miner is known by it.
     pub(super) fn key(&self) -> Result<SecretKey, String> {
         let (key, _) =
@@ -129,5 +137,18 @@ mod tests {
         assert!(home.is_running());
         drop(held);
         assert!(!home.is_running());
+    }
+
+    #[test]
+    fn a_second_miner_in_a_folder_is_refused_at_once_with_the_first_ones_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(&HomeArgs { data: Some(dir.path().join("new")), json: false }).unwrap();
+        let held = home.alone().unwrap();
+        let begun = std::time::Instant::now();
+        let refused = home.alone().unwrap_err();
+        assert!(begun.elapsed().as_secs() < 1);
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(held);
+        home.alone().unwrap();
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use watershed_engine::train::State;
 use watershed_protocol::market::{Assignment, Commitment, Reveal, StepClaim};
-use watershed_protocol::{AssignmentId, Digest, Envelope, Wire, decode, encode};
+use watershed_protocol::{AssignmentId, Digest, Envelope, Wire, decode, encode, told};
 use watershed_rounds::{Carried, floats, floats_of};
 
 /// Folder of a run.
@@ -25,7 +25,7 @@ pub(super) struct Finished {
 
 fn text(path: &Path) -> impl Fn(std::io::Error) -> String {
     let path = path.display().to_string();
-    move |e| format!("{path}: {e}")
+    move |e| format!("{path}: {}", told(&e))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
@@ -37,10 +37,15 @@ fn put(path: &Path, bytes: &[u8], sync: bool) -> Result<(), String> {
         fs::create_dir_all(folder).map_err(text(folder))?;
     }
     let partial = path.with_extension("partial");
-    let mut file = fs::File::create(&partial).map_err(text(&partial))?;
-    file.write_all(bytes).map_err(text(&partial))?;
-    if sync {
-        file.sync_all().map_err(text(&partial))?;
+    let written = (|| {
+        let mut file = fs::File::create(&partial)?;
+        file.write_all(bytes)?;
+        if sync { file.sync_all() } else { Ok(()) }
+    })();
+    if let Err(e) = written {
+        // Half a file only takes room.
+        let _ = fs::remove_file(&partial);
+        return Err(text(&partial)(e));
     }
     fs::rename(&partial, path).map_err(text(path))
 }
@@ -182,6 +187,22 @@ impl Keep {
         let _ = fs::remove_file(self.work(id).join(format!("state-{step}")));
     }
 
+    /// Lets go of all states of a task but the newest, or of that one too: they are computed again when a validator asks.
+    pub(super) fn thin(&self, id: AssignmentId, newest_too: bool) {
+        let folder = self.work(id);
+        let step = |entry: std::io::Result<fs::DirEntry>| {
+            entry.ok()?.file_name().to_str()?.strip_prefix("state-")?.parse::<u32>().ok()
+        };
+        let mut steps: Vec<u32> = fs::read_dir(&folder).into_iter().flatten().filter_map(step).collect();
+        steps.sort_unstable();
+        if !newest_too {
+            steps.pop();
+        }
+        for step in steps {
+            self.drop_state(id, step);
+        }
+    }
+
     /// The steps that were taken.
     pub(super) fn steps(&self, id: AssignmentId) -> Result<Vec<StepClaim>, String> {
         let bytes = read(&self.work(id).join("steps"))?.unwrap_or_default();
@@ -253,5 +274,50 @@ impl Keep {
         };
         sweep(self.folder.join("work"), works, true);
         sweep(self.folder.join("carried"), carried, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watershed_protocol::SystemTrouble;
+
+    use super::*;
+
+    fn id() -> AssignmentId {
+        AssignmentId::from_bytes([1; 32])
+    }
+
+    fn state(n: usize) -> State {
+        State { parameters: vec![1.0; n], first: vec![0.0; n], second: vec![0.0; n], updates: 0 }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such_and_leaves_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = Keep::new(dir.path().to_owned());
+        keep.keep_steps(id(), &[]).unwrap();
+        std::os::unix::fs::symlink("/dev/full", keep.work(id()).join("steps.partial")).unwrap();
+        let claim = StepClaim { state: Digest([0; 32]), loss: 0 };
+        let said = keep.keep_steps(id(), &[claim]).unwrap_err();
+        assert_eq!(SystemTrouble::said(&said), Some(SystemTrouble::DiskFull), "{said}");
+        assert!(said.contains("nothing that was written before is lost"), "{said}");
+        assert!(keep.steps(id()).unwrap().is_empty(), "the file before is whole");
+        keep.keep_steps(id(), &[claim]).unwrap();
+        assert_eq!(keep.steps(id()).unwrap().len(), 1, "and with room it goes on");
+    }
+
+    #[test]
+    fn states_are_let_go_of_but_for_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = Keep::new(dir.path().to_owned());
+        for step in [2, 10, 9] {
+            keep.keep_state(id(), step, &state(4)).unwrap();
+        }
+        keep.keep_steps(id(), &[]).unwrap();
+        keep.thin(id(), false);
+        let there = |step| keep.state(id(), step, 4).unwrap().is_some();
+        assert_eq!([there(2), there(9), there(10)], [false, false, true]);
+        keep.thin(id(), true);
+        assert!(!there(10) && keep.work(id()).join("steps").exists());
     }
 }

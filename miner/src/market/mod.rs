@@ -2,6 +2,7 @@
 
 mod choice;
 mod conduct;
+mod decline;
 mod doctor;
 mod fee;
 mod home;
@@ -24,7 +25,7 @@ use watershed_engine::selftest;
 use watershed_payments::cli::{SetupArgs, WalletCommand, listen_address};
 use watershed_payments::wallet::ldk::ChainSource;
 use watershed_payments::wallet::{Network, NodeAddress};
-use watershed_protocol::{Msat, RunId};
+use watershed_protocol::{Msat, RunId, told};
 
 use choice::{Class, Knows, choose};
 pub(crate) use conduct::{Cheat, Conduct};
@@ -49,9 +50,15 @@ pub(crate) struct InitArgs {
     /// tcp://HOST:PORT of an Electrum server
     #[arg(long, env = "WATERSHED_CHAIN", hide_env_values = true)]
     chain: ChainSource,
-    /// Where the coordinator reaches this node
+    /// Where this node listens
     #[arg(long, default_value = "127.0.0.1:9736", value_name = "HOST:PORT", value_parser = listen_address)]
     listen: String,
+    /// Where the coordinator reaches it, if that is elsewhere: what a router forwards to --listen
+    #[arg(long, value_name = "HOST:PORT")]
+    announce: Option<String>,
+    /// Make the wallet although its chain source cannot be asked now; the first `run` needs its answer
+    #[arg(long)]
+    offline: bool,
 }
 
 /// What `doctor` looks at.
@@ -91,6 +98,9 @@ pub(crate) struct RunArgs {
     /// Disk for states between inner steps, in GiB; with less, more is computed again when a validator asks
     #[arg(long, default_value_t = 8, value_name = "GIB")]
     states: u64,
+    /// Disk that is kept free for the wallet, in MiB: with less, fewer states are kept and no new work is taken
+    #[arg(long, default_value_t = 256, value_name = "MIB")]
+    keep_free: u64,
     /// Leave when the run is over, instead of waiting for the next one
     #[arg(long)]
     once: bool,
@@ -134,9 +144,12 @@ pub(crate) fn init(args: &InitArgs) -> Outcome {
         network,
         chain: args.chain.clone(),
         listen: vec![args.listen.clone()],
+        announce: args.announce.iter().cloned().collect(),
+        offline: args.offline,
         payer: Some(payer),
     };
-    watershed_payments::cli::init(&home.place(), &setup).map_err(|e| e.to_string())?;
+    let made = runtime()?.block_on(watershed_payments::cli::init(&home.place(), &setup));
+    made.map_err(|e| told(&*e))?;
     home.remember_coordinator(&args.coordinator)?;
     if !args.home.json {
         println!(
@@ -156,7 +169,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Outcome {
 pub(crate) fn wallet(args: &WalletArgs) -> Result<ExitCode, String> {
     let home = Home::new(&args.home)?;
     let outcome = runtime()?.block_on(watershed_payments::cli::wallet(&home.place(), args.command.clone()));
-    outcome.map_err(|e| e.to_string())
+    outcome.map_err(|e| told(&*e))
 }
 
 pub(crate) fn withdraw(args: &WithdrawArgs) -> Outcome {
@@ -289,6 +302,7 @@ impl Mining {
 pub(crate) fn run(args: &RunArgs, conduct: Conduct) -> Outcome {
     let home = Home::new(&args.home)?;
     // Held until the process ends, whatever ends it.
+    let _alone = home.alone()?;
     let _running = home.claim()?;
     report::note(&home, "starting");
     let outcome = mine(args, conduct, home.clone());

@@ -20,7 +20,7 @@ use watershed_payments::{control, wallet::WalletError};
 use watershed_protocol::data::{Split, WindowSpec};
 use watershed_protocol::market::view::{MinerView, RunView, WaitView};
 use watershed_protocol::market::{Assignment, Join, Message, RunSpec};
-use watershed_protocol::{Digest, Msat, PublicKey, RoundNumber, RunId, SecretKey, ShardSetId};
+use watershed_protocol::{Digest, Msat, PublicKey, RoundNumber, RunId, SecretKey, ShardSetId, told};
 use watershed_rounds::Workbench;
 use watershed_shards::library::Store;
 use watershed_shards::shard::OpenSet;
@@ -36,6 +36,7 @@ use super::report::Reporter;
 use super::task::Tasks;
 use super::word;
 use super::worker::Worker;
+use crate::disk::Room;
 
 /// How often everything is looked at when nothing happens.
 const TURN: Duration = Duration::from_millis(500);
@@ -139,11 +140,12 @@ async fn open_wallet(home: &Home) -> Result<Wallet, String> {
         match start(&home.wallet()).await {
             Ok(wallet) => return Ok(wallet),
             Err(e)
-                if matches!(e.downcast_ref(), Some(WalletError::InUse(_))) && Instant::now() < patience =>
+                if matches!(e.downcast_ref(), Some(WalletError::InUse { .. }))
+                    && Instant::now() < patience =>
             {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            Err(e) => return Err(format!("{e}\nIs there a wallet? `watershed-miner init` makes one.")),
+            Err(e) => return Err(told(&*e)),
         }
     }
 }
@@ -184,11 +186,25 @@ pub(super) struct With<'a> {
     pub(super) passed: &'a BTreeSet<RunId>,
 }
 
+/// What to do when the wallet has no room.
+const MAKE_ROOM: &str = "Without room the wallet would end in the middle of its work, so it does not run. Nothing is lost: make room, then start again";
+
+impl With<'_> {
+    /// The disk that the miner's files and its wallet are on.
+    fn room(&self) -> Room {
+        Room::new(self.home.folder(), self.args.keep_free << 20)
+    }
+}
+
 /// Works for a run until there is nothing more to do for it. `began` is set when everything that is needed for it is there.
 pub(super) async fn work(with: &With<'_>, run: &RunView, began: &mut bool) -> Result<Left, String> {
     let With { home, client, .. } = *with;
     let info = client.info().await.map_err(|e| e.to_string())?;
     eprintln!("run {} ({}): {} of {} rounds done", run.run, run.title, run.rounds_done, run.rounds);
+    let mut room = with.room();
+    if room.is_out() {
+        return Err(format!("{}. {MAKE_ROOM}", room.told()));
+    }
     let wallet = open_wallet(home).await?;
     let folder = home.wallet();
     let worked = tokio::select! {
@@ -229,7 +245,7 @@ async fn worked(
         // If it is away now, it is called again every few seconds.
         let _ = wallet.wallet().connect(node).await;
         let (spec, device, keep) = (spec.clone(), device.clone(), keep.clone());
-        let (disk, me) = (args.states << 30, key.public());
+        let (disk, me) = ((args.states << 30, with.room()), key.public());
         let made = tokio::task::spawn_blocking(move || {
             let bench = Workbench::new(&spec, &store, &device).map_err(|e| e.to_string())?;
             let mut worker = Worker::new(bench, keep, disk, conduct, device);
@@ -247,7 +263,7 @@ async fn worked(
     eprintln!("this machine trains {speed} tokens per second of this model");
     let config = WalletConfig::load(&home.wallet()).map_err(|e| e.to_string())?;
     let listen =
-        config.listen.first().cloned().ok_or("the wallet has no address where the coordinator reaches it")?;
+        config.reached_at().cloned().ok_or("the wallet has no address where the coordinator reaches it")?;
     let join = Join {
         run: id,
         node: format!("{}@{listen}", wallet.wallet().node_id()),
@@ -272,7 +288,7 @@ async fn worked(
     let (seen, around) = watch::channel(None::<Around>);
     let poll = poll(&context, &news);
     let look = look_around(with, id, &seen);
-    let tasks = Tasks::new(context.clone(), Arc::new(Mutex::new(worker)), join);
+    let tasks = Tasks::new(context.clone(), Arc::new(Mutex::new(worker)), join, with.room());
     let outcome = tokio::select! {
         ended = turn(&context, tasks, args.joining_fee, view, around) => ended,
         () = poll => Ok(Left::Stopped),
@@ -366,6 +382,7 @@ async fn turn(
     let mut again = AGAIN;
     let mut said = String::new();
     let mut fee = Fee::new(from);
+    let mut short = false;
     let stopped = stop_signal();
     let watched = watch(&context.client, context.pins.clone(), WATCH);
     tokio::pin!(stopped, watched);
@@ -439,9 +456,30 @@ async fn turn(
                 ),
             }
         }
+        if let Some(room) = tasks.is_out() {
+            tasks.make_room();
+            if tasks.is_out().is_some() {
+                context.stop.store(true, Ordering::SeqCst);
+                tasks.settle_down().await;
+                return Err(format!("{room}. {MAKE_ROOM}"));
+            }
+        }
+        if tasks.is_short() != short {
+            short = !short;
+            if short {
+                eprintln!(
+                    "no new work is taken until there is room, and what is locked is finished: {}",
+                    tasks.room()
+                );
+                let _ = context.say(&Message::Leave { run: context.run }).await;
+            } else {
+                eprintln!("there is room on the disk again: new work is taken");
+                joined = None;
+            }
+        }
         let failed = now.active && now.channel != "ready" && now.channel != "none yet";
         let due = joined.is_none_or(|at| at.elapsed() > if failed { CHANNEL } else { again });
-        let wanted = !now.ended && now.phase != "closing" && distrusted.is_none() && !leaving;
+        let wanted = !now.ended && now.phase != "closing" && distrusted.is_none() && !leaving && !short;
         if (!now.active || joined.is_none() || failed) && due && wanted {
             match fee.join(context, tasks.join()).await {
                 Ok(_) => (joined, again) = (Some(Instant::now()), AGAIN),

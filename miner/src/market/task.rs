@@ -11,22 +11,27 @@ use watershed_payments::escrow::HoldState;
 use watershed_payments::treasury::{HoldStatus, TreasuryError};
 use watershed_protocol::market::view::{MinerView, WorkView};
 use watershed_protocol::market::{Join, Message, Opened, Outcome, Verdict};
-use watershed_protocol::{AssignmentId, Msat, PaymentHash, Preimage, PublicKey};
+use watershed_protocol::{AssignmentId, Msat, PaymentHash, Preimage, PublicKey, SystemTrouble};
 use watershed_rounds::{checkpoint_digest, floats_of, sha256};
 
 use super::conduct::Cheat;
+use super::decline::Declined;
 use super::keep::Finished;
 use super::patience;
 use super::report::now;
 use super::session::{Context, lock};
 use super::terms::terms;
 use super::worker::{Task, Worker};
+use crate::disk::Room;
 
 /// Largest checkpoint that is downloaded.
 const MAX_CHECKPOINT: usize = 16 << 30;
 
 /// Wait before a validator is asked again for a verdict that the coordinator does not show.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Wait before a task that the system stood in the way of is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
 
 type Trained = Result<Option<Finished>, String>;
 
@@ -46,6 +51,8 @@ struct Job {
     shown: Option<WorkView>,
     /// When validators were asked for their verdicts.
     asked: Option<Instant>,
+    /// When training that the system stood in the way of is tried again.
+    again: Option<Instant>,
 }
 
 /// All tasks of a session.
@@ -54,6 +61,9 @@ pub(super) struct Tasks {
     worker: Arc<Mutex<Worker>>,
     join: Join,
     jobs: BTreeMap<AssignmentId, Job>,
+    room: Mutex<Room>,
+    /// Bytes that another task takes on the disk.
+    task_bytes: u64,
 }
 
 fn is_over(hold: &HoldStatus) -> bool {
@@ -61,8 +71,9 @@ fn is_over(hold: &HoldStatus) -> bool {
 }
 
 impl Tasks {
-    pub(super) fn new(context: Context, worker: Arc<Mutex<Worker>>, join: Join) -> Self {
-        Self { context, worker, join, jobs: BTreeMap::new() }
+    pub(super) fn new(context: Context, worker: Arc<Mutex<Worker>>, join: Join, room: Room) -> Self {
+        let task_bytes = lock(&worker).task_bytes();
+        Self { context, worker, join, jobs: BTreeMap::new(), room: Mutex::new(room), task_bytes }
     }
 
     /// How this miner joins.
@@ -162,6 +173,34 @@ impl Tasks {
         }
     }
 
+    async fn decline(&self, work: &WorkView, why: Declined) -> Result<(), String> {
+        self.say(&Message::Decline { assignment: work.id, reason: why.to_string() }).await
+    }
+
+    /// Whether there is no room on the disk for another task.
+    pub(super) fn is_short(&self) -> bool {
+        let needed = self.task_bytes;
+        !lock(&self.room).has(needed)
+    }
+
+    /// Whether so little room is left that the wallet is in danger; how things stand then.
+    pub(super) fn is_out(&self) -> Option<String> {
+        let mut room = lock(&self.room);
+        room.is_out().then(|| room.told())
+    }
+
+    /// How much room there is, for people.
+    pub(super) fn room(&self) -> String {
+        lock(&self.room).told()
+    }
+
+    /// Lets go of all states between steps: what is on the disk besides is needed.
+    pub(super) fn make_room(&self) {
+        for id in self.jobs.keys() {
+            self.context.keep.thin(*id, true);
+        }
+    }
+
     async fn accept(&mut self, view: &MinerView, work: &WorkView, job: &mut Job) -> Result<(), String> {
         let carried = {
             let (worker, assignment) = (Arc::clone(&self.worker), work.assignment.clone());
@@ -169,9 +208,8 @@ impl Tasks {
             found.await.map_err(|e| e.to_string())??
         };
         if carried.is_none() {
-            let reason = "the state of the round before is lost here".to_owned();
-            eprintln!("{reason}; this miner begins with zeros again");
-            self.say(&Message::Decline { assignment: work.id, reason }).await?;
+            eprintln!("{}; this miner begins with zeros again", Declined::LostState);
+            self.decline(work, Declined::LostState).await?;
             let join = Join { lost_state: true, ..self.join.clone() };
             return self.say(&Message::Join(join)).await;
         }
@@ -179,9 +217,12 @@ impl Tasks {
             Ok(terms) => terms,
             Err(reason) => {
                 eprintln!("an offer is declined: {reason}");
-                return self.say(&Message::Decline { assignment: work.id, reason }).await;
+                return self.decline(work, Declined::Offer(reason)).await;
             }
         };
+        if self.is_short() {
+            return self.decline(work, Declined::NoRoom).await;
+        }
         let holds = self.context.wallet.accept(&terms).await.map_err(|e| e.to_string())?;
         let invoices = holds.iter().map(|h| h.invoice.to_string()).collect();
         self.say(&Message::Accept { assignment: work.id, invoices }).await?;
@@ -222,13 +263,18 @@ impl Tasks {
             }
             match training.await.map_err(|e| e.to_string())? {
                 Ok(finished) => job.finished = finished,
+                // The reward is here, and what was done is kept: this machine gets the time to make room.
+                Err(reason) if SystemTrouble::said(&reason).is_some() => {
+                    job.again = Some(Instant::now() + AGAIN);
+                    return Err(format!("the task waits: {reason}"));
+                }
                 Err(reason) => {
                     eprintln!("the task cannot be done: {reason}");
-                    self.say(&Message::Decline { assignment: work.id, reason: reason.clone() }).await?;
+                    self.decline(work, Declined::NotComputed).await?;
                     return Err(reason);
                 }
             }
-        } else if job.finished.is_none() {
+        } else if job.finished.is_none() && job.again.is_none_or(|at| at <= Instant::now()) {
             let busy = self.jobs.values().any(|j| j.training.as_ref().is_some_and(|t| !t.is_finished()));
             if !busy {
                 let until = reports.iter().map(|(_, deadline)| *deadline).min().unwrap_or_default();

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use watershed_engine::device::OpenDevice;
 use watershed_engine::train::{State, Trainer};
 use watershed_protocol::market::{Assignment, Commitment, Opening, Reveal, StepClaim, TrajectoryHash};
-use watershed_protocol::{AssignmentId, Digest, encode};
+use watershed_protocol::{AssignmentId, Digest, SystemTrouble, encode};
 use watershed_rounds::{Carried, Workbench, floats_of, open_chunks, sha256};
 use watershed_shards::library::Store;
 
 use super::conduct::{Cheat, Conduct};
 use super::keep::{Finished, Keep};
+use crate::disk::Room;
 
 /// How much work a kill may cost, where the disk has no room for the state after every step.
 const KEEP: Duration = Duration::from_secs(10);
@@ -26,6 +27,7 @@ pub(super) struct Worker {
     pub(super) keep: Keep,
     /// Every how many steps a state is kept.
     every: u32,
+    room: Room,
     conduct: Conduct,
     device: OpenDevice,
 }
@@ -38,16 +40,51 @@ pub(super) struct Task {
     pub(super) checkpoint: Vec<f32>,
 }
 
+/// Whether a write failed because nothing is left of the disk, or of the user's share of it.
+pub(super) fn is_full(said: &str) -> bool {
+    matches!(SystemTrouble::said(said), Some(SystemTrouble::DiskFull | SystemTrouble::Quota))
+}
+
 fn text(e: impl std::fmt::Display) -> String {
     e.to_string()
 }
 
 impl Worker {
-    pub(super) fn new(bench: Workbench, keep: Keep, disk: u64, conduct: Conduct, device: OpenDevice) -> Self {
+    pub(super) fn new(
+        bench: Workbench,
+        keep: Keep,
+        (disk, mut room): (u64, Room),
+        conduct: Conduct,
+        device: OpenDevice,
+    ) -> Self {
         let each = 12 * bench.settings().parameters() as u64;
         let steps = u64::from(bench.settings().spec.inner.steps);
+        // Half of what there is: the rest is for what a task cannot do without.
+        let disk = disk.min(room.spare() / 2);
         let every = (each * steps).div_ceil(disk.max(1)).clamp(1, steps);
-        Self { bench, keep, every: u32::try_from(every).unwrap_or(1), conduct, device }
+        Self { bench, keep, every: u32::try_from(every).unwrap_or(1), room, conduct, device }
+    }
+
+    /// Bytes of a state between two steps.
+    fn state_bytes(&self) -> u64 {
+        12 * self.bench.settings().parameters() as u64
+    }
+
+    /// Bytes that a task takes on the disk at least: a checkpoint that arrives and is put in its place, one state, what is
+    /// carried, and the submission.
+    pub(super) fn task_bytes(&self) -> u64 {
+        3 * self.state_bytes()
+    }
+
+    /// Writes what a task cannot do without: for that every state between steps is let go of, if there is no room otherwise.
+    fn must(&self, id: AssignmentId, write: impl Fn(&Keep) -> Result<(), String>) -> Result<(), String> {
+        match write(&self.keep) {
+            Err(e) if is_full(&e) => {
+                self.keep.thin(id, true);
+                write(&self.keep)
+            }
+            written => written,
+        }
     }
 
     fn steps(&self) -> u32 {
@@ -132,7 +169,7 @@ impl Worker {
             }
             _ => {}
         }
-        self.keep.keep_carried(task.id, &submission.carried)?;
+        self.must(task.id, |keep| keep.keep_carried(task.id, &submission.carried))?;
         let commitment = Commitment {
             assignment: task.id,
             submission: Commitment::submission_of(task.assignment.miner, &encoded),
@@ -147,7 +184,7 @@ impl Worker {
         let reveal =
             Reveal { assignment: task.id, blob: sha256(&encoded), start: start_digest, steps: claims };
         let finished = Finished { commitment, reveal };
-        self.keep.finish(task.id, &finished, &encoded)?;
+        self.must(task.id, |keep| keep.finish(task.id, &finished, &encoded))?;
         Ok(Some(finished))
     }
 
@@ -180,7 +217,8 @@ impl Worker {
         claims.truncate(steps as usize);
         let (mut state, done) = self.last_kept(task, start, &claims)?;
         claims.truncate(done as usize);
-        let (keep, every) = (self.keep.clone(), self.every);
+        let (keep, every, size) = (self.keep.clone(), self.every, self.state_bytes());
+        let (room, mut said) = (&mut self.room, false);
         let mut failed = None;
         let mut last = (done, Instant::now());
         let mut progress = |step: u32, claim: StepClaim, trainer: &Trainer| {
@@ -189,12 +227,27 @@ impl Worker {
             told(taken, f32::from_bits(claim.loss));
             let enough = taken >= steps || stop.load(Ordering::SeqCst);
             if enough || taken.is_multiple_of(every) || last.1.elapsed() >= KEEP {
+                if !room.take(size) {
+                    keep.thin(task.id, false);
+                }
+                // Without room the steps are taken all the same: a state is computed again when somebody asks for it.
+                if !room.take(size) {
+                    if !std::mem::replace(&mut said, true) {
+                        eprintln!("states between steps are not kept any more: {}", room.told());
+                    }
+                    last.1 = Instant::now();
+                    return if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+                }
                 let kept = trainer
                     .state()
                     .map_err(text)
                     .and_then(|state| keep.keep_state(task.id, taken, &state))
                     .and_then(|()| keep.keep_steps(task.id, &claims));
-                if let Err(e) = kept {
+                if let Some(e) = kept.as_ref().err().filter(|e| is_full(e)) {
+                    // Less is free than was measured; the same as above.
+                    eprintln!("a state between steps was not kept: {e}");
+                    keep.thin(task.id, true);
+                } else if let Err(e) = kept {
                     failed = Some(e);
                     return ControlFlow::Break(());
                 }

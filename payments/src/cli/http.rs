@@ -21,13 +21,13 @@ use crate::l402::{L402Layer, Paid, Price, PriceTable, RootSecret, Settings, Uses
 use crate::ledger::{Account, Name};
 use crate::store::Store;
 use crate::treasury::{Till, Treasury, TreasuryError};
-use crate::wallet::Wallet;
 use crate::wallet::ldk::write_private;
+use crate::wallet::{Wallet, cannot_listen};
 
 type Failed = Box<dyn Error + Send + Sync>;
 
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failed> {
-    TcpListener::bind(address).await.map_err(|e| format!("HTTP on {address}: {e}").into())
+    TcpListener::bind(address).await.map_err(|e| format!("--http: {}", cannot_listen(&address, &e)).into())
 }
 
 /// The secret that tokens are derived from; made once.

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use watershed_protocol::Preimage;
+use watershed_protocol::{Preimage, told};
 
 use crate::control::{Reply, Request};
 use crate::escrow;
@@ -133,9 +133,9 @@ pub fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|e| {
         if json {
-            eprintln!("{}", serde_json::json!({ "error": e.to_string() }));
+            eprintln!("{}", serde_json::json!({ "error": told(&*e) }));
         } else {
-            eprintln!("error: {e}");
+            eprintln!("error: {}", told(&*e));
         }
         ExitCode::FAILURE
     })
@@ -144,8 +144,8 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Outcome {
     let place = cli.place;
     match cli.command {
-        Command::Init(setup) => setup::init(&place, &setup),
-        Command::Restore(setup) => setup::restore(&place, &setup),
+        Command::Init(setup) => setup::init(&place, &setup).await,
+        Command::Restore(setup) => setup::restore(&place, &setup).await,
         Command::Run(run) => session::run(&place, &run).await,
         Command::Wallet(command) => wallet(&place, command).await,
         Command::Escrow(args::EscrowCommand::Split { reward, holders, tiers }) => {

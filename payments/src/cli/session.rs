@@ -3,10 +3,10 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::args::RunArgs;
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Kind {
     }
 }
 
-/// Resolves at Ctrl-C and SIGTERM.
+/// Resolves at Ctrl-C, at SIGTERM, and when the terminal is closed (SIGHUP), unless that is ignored, as below `nohup`.
 pub async fn stop_signal() {
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -46,10 +46,35 @@ pub async fn stop_signal() {
         // Without handlers the signals end the process as they always did.
         return std::future::pending().await;
     };
+    let hung_up = async {
+        match hangup() {
+            Some(mut hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hung_up => {}
     }
+}
+
+/// The signal of a terminal that is closed; none if this process was started to outlive it.
+fn hangup() -> Option<Signal> {
+    // A handler, once set, is found instead of what was there before: looked at once.
+    static IGNORED: OnceLock<bool> = OnceLock::new();
+    let ignored = IGNORED.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        ignores_hangup(&status)
+    });
+    if *ignored { None } else { signal(SignalKind::hangup()).ok() }
+}
+
+/// Whether the mask of ignored signals in `/proc/self/status` has the first one, which is SIGHUP.
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Starts the wallet in a folder, for a program that runs it with [`Treasury::run`] and answers commands with
@@ -58,6 +83,7 @@ pub async fn stop_signal() {
 /// # Errors
 /// If there is no wallet, another process has it, or it does not start.
 pub async fn start(folder: &Path) -> Result<Treasury<LdkWallet, SqliteStore>, Box<dyn Error + Send + Sync>> {
+    super::panics::running_in(folder);
     let wallet = Arc::new(LdkWallet::start(folder.to_owned()).await?);
     let store = Arc::new(SqliteStore::open(&folder.join("payments.sqlite"))?);
     let clock = Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
@@ -93,7 +119,7 @@ impl Session {
                 }
                 // Another process is starting or stopping.
                 Err(e)
-                    if matches!(e.downcast_ref(), Some(WalletError::InUse(_)))
+                    if matches!(e.downcast_ref(), Some(WalletError::InUse { .. }))
                         && Instant::now() < patience =>
                 {
                     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -152,7 +178,7 @@ pub(super) async fn run(place: &Place, args: &RunArgs) -> Outcome {
     };
     let config = WalletConfig::load(&folder)?;
     let node = treasury.wallet().node_id();
-    match config.listen.first() {
+    match config.reached_at() {
         Some(address) => eprintln!("running as {node}@{address} on {}; Ctrl-C stops", config.chain),
         None => eprintln!("running as {node} on {}; Ctrl-C stops", config.chain),
     }
@@ -171,4 +197,19 @@ pub(super) async fn run(place: &Place, args: &RunArgs) -> Outcome {
     eprintln!("stopping");
     treasury.wallet().stop().await?;
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hangup_is_left_alone_where_it_is_ignored() {
+        let status = |mask: &str| format!("Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+        assert!(ignores_hangup(&status("0000000000001001")));
+        for mask in ["0000000000001000", "", "x"] {
+            assert!(!ignores_hangup(&status(mask)), "{mask}");
+        }
+        assert!(!ignores_hangup(""));
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
-use watershed_protocol::Msat;
+use watershed_protocol::{Msat, told};
 
 use super::request::{Reply, Request};
 use crate::escrow::{HoldState, LotState};
@@ -22,7 +22,7 @@ type Outcome = Result<Reply, TreasuryError>;
 pub async fn execute<W: Wallet, S: Store>(treasury: &Treasury<W, S>, request: Request) -> Reply {
     match carry_out(treasury, request).await {
         Ok(reply) => reply,
-        Err(e) => Reply::Error { message: e.to_string() },
+        Err(e) => Reply::Error { message: told(&e) },
     }
 }
 

@@ -1,5 +1,6 @@
 //! bitcoind: finding it, starting it on a fresh chain, asking it.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,9 @@ use crate::wallet::ldk::{ChainSource, Rpc};
 
 const USER: &str = "watershed";
 const START: Duration = Duration::from_secs(60);
+
+/// How long one that may be running already may take to say so.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// Anybody can spend it; nobody here does.
 const NOBODY: &str = "raw(51)#8lvh9jxk";
@@ -108,8 +112,51 @@ pub struct Bitcoind {
     rpc: Rpc,
 }
 
+/// Port and password: those of the chain in `dir`, or new ones.
+async fn login(dir: &Path) -> Result<(u16, String), RegtestError> {
+    let path = dir.join("bitcoin.conf");
+    let kept = match std::fs::read_to_string(&path) {
+        Ok(text) => kept_login(&text),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Err(e) => return Err(RegtestError::io(path.display().to_string())(e)),
+    };
+    if let Some((port, password)) = kept {
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok((port, password));
+        }
+        let source = ChainSource::Bitcoind {
+            host: "127.0.0.1".into(),
+            port,
+            user: USER.into(),
+            password: password.clone(),
+        };
+        let answers = async { Rpc::of(&source)?.height().await.ok() };
+        if tokio::time::timeout(ANSWER, answers).await.ok().flatten().is_some() {
+            return Err(RegtestError::Running { dir: dir.to_owned(), chain: source.into() });
+        }
+        let other = free_port()?;
+        eprintln!(
+            "port {port} of this chain is taken by another program, so it has port {other} from now on: change `chain` in wallet.toml"
+        );
+        return Ok((other, password));
+    }
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(|e| RegtestError::io("random bytes")(std::io::Error::other(e)))?;
+    Ok((free_port()?, hex::encode(secret)))
+}
+
+/// What an earlier start has written.
+fn kept_login(config: &str) -> Option<(u16, String)> {
+    let value = |key: &str| config.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    if value("rpcuser") != Some(USER) {
+        return None;
+    }
+    Some((value("rpcport")?.parse().ok()?, value("rpcpassword")?.to_owned()))
+}
+
 impl Bitcoind {
-    /// Starts bitcoind on a free port with its data in `dir`, which is made; a chain that is there is continued.
+    /// Starts bitcoind with its data in `dir`, which is made; a chain that is there is continued, at the port and with the
+    /// password that it had, so that wallets find it again. A port that something else has by now is replaced.
     ///
     /// # Errors
     /// [`RegtestError`].
@@ -124,11 +171,7 @@ impl Bitcoind {
     pub async fn start_with(dir: &Path, more: &[&str]) -> Result<Self, RegtestError> {
         let program = find()?;
         std::fs::create_dir_all(dir).map_err(RegtestError::io(dir.display().to_string()))?;
-        let port = free_port()?;
-        let mut secret = [0; 16];
-        getrandom::fill(&mut secret)
-            .map_err(|e| RegtestError::io("random bytes")(std::io::Error::other(e)))?;
-        let password = hex::encode(secret);
+        let (port, password) = login(dir).await?;
         // In a file and not on the command line, which every user of the machine can read.
         let config =
             format!("regtest=1\nrpcuser={USER}\nrpcpassword={password}\n[regtest]\nrpcport={port}\n");

@@ -23,6 +23,14 @@ pub enum RegtestError {
     /// The variable names something else.
     #[error("WATERSHED_BITCOIND is {}, where there is no program", .0.display())]
     NotThere(PathBuf),
+    /// Its folder is in use.
+    #[error("a bitcoind runs in {} already, and its chain is {chain}", dir.display())]
+    Running {
+        /// The folder.
+        dir: PathBuf,
+        /// The chain source, with its password.
+        chain: String,
+    },
     /// A file or process.
     #[error("{what}: {source}")]
     Io {

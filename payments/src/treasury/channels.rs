@@ -91,6 +91,9 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         if htlcs > MAX_LOTS {
             return Err(TermsError::Count(htlcs).into());
         }
+        if peer.id == self.wallet.node_id() {
+            return Err(WalletError::Itself.into());
+        }
         let fits = |c: &Capacity| c.spendable >= amount && c.free_htlcs >= htlcs;
         let mut capacity = self.capacity(peer.id).await?;
         if !fits(&capacity) && !self.wallet.is_connected(peer.id).await? {

@@ -32,6 +32,7 @@ pub(super) struct Script {
     /// Payments that it was asked for.
     pub(super) asked: Vec<PaymentHash>,
     pub(super) outgoing: BTreeMap<PaymentHash, Outgoing>,
+    pub(super) incoming: BTreeMap<PaymentHash, Incoming>,
     pub(super) channels: Vec<Channel>,
     pub(super) balances: Balances,
     pub(super) chain: Vec<ChainPayment>,
@@ -159,8 +160,8 @@ impl Wallet for FakeWallet {
         }
         Ok(hashes)
     }
-    async fn incoming(&self, _: PaymentHash) -> Result<Option<Incoming>, WalletError> {
-        Ok(None)
+    async fn incoming(&self, hash: PaymentHash) -> Result<Option<Incoming>, WalletError> {
+        Ok(self.script().incoming.get(&hash).copied())
     }
     async fn lightning_payments(&self) -> Result<Vec<LightningPayment>, WalletError> {
         Ok(Vec::new())

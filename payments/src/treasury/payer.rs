@@ -52,6 +52,9 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
     pub fn offer(&self, offer: &Offer) -> Result<(), TreasuryError> {
         let Offer { terms, payee, budget, earner } = offer;
         terms.check()?;
+        if *payee == self.wallet.node_id() {
+            return Err(WalletError::Itself.into());
+        }
         self.wallet.limits().final_cltv_for(terms.window)?;
         for account in [budget, earner] {
             if account.is_place() || matches!(account, Account::RoutingFees | Account::OnChainFees) {
@@ -203,16 +206,10 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             } else {
                 self.wallet.pay(&invoice, escrow_limits(&invoice)).await
             };
-            match sent {
+            match self.reconciled(hash, sent).await? {
                 Ok(()) | Err(WalletError::AlreadyPaying) => {}
-                Err(e @ WalletError::NotSent(_)) => {
-                    self.step::<Lot, ()>(&hash.to_string(), |found, change| {
-                        if let Some(step) = found.record.not_sent(e.to_string())? {
-                            change.put(&step.next, found.version)?;
-                            change.book(step.entry);
-                        }
-                        Ok(())
-                    })?;
+                Err(e @ (WalletError::NotSent(_) | WalletError::HashIsOurs)) => {
+                    self.bring_back(hash, &e)?;
                 }
                 Err(e) => {
                     self.notice(format!(
@@ -222,6 +219,18 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Books a lot back of which it is proved that nothing was sent.
+    fn bring_back(&self, hash: PaymentHash, why: &WalletError) -> Result<(), TreasuryError> {
+        self.step::<Lot, ()>(&hash.to_string(), |found, change| {
+            if let Some(step) = found.record.not_sent(why.to_string())? {
+                change.put(&step.next, found.version)?;
+                change.book(step.entry);
+            }
+            Ok(())
+        })?;
         Ok(())
     }
 
@@ -252,8 +261,13 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             }
             Ok(())
         })?;
-        match self.wallet.pay(&invoice, escrow_limits(&invoice)).await {
+        let sent = self.wallet.pay(&invoice, escrow_limits(&invoice)).await;
+        match self.reconciled(hash, sent).await? {
             Ok(()) | Err(WalletError::AlreadyPaying) => Ok(true),
+            Err(e @ WalletError::HashIsOurs) => {
+                self.bring_back(hash, &e)?;
+                Ok(true)
+            }
             // LDK Node has noted this refusal as a failure of the payment.
             Err(WalletError::NotSent(_)) => {
                 self.wallet.forget(vec![hash]).await?;

@@ -9,7 +9,7 @@ use super::{Treasury, TreasuryError};
 use crate::escrow::Lot;
 use crate::ledger::{Account, Legs};
 use crate::store::{Change, Filter, NodeMemory, Record, Store, StoreError, get, list};
-use crate::wallet::{Invoice, Outgoing, PayLimits, Wallet, WalletError};
+use crate::wallet::{Invoice, InvoiceError, Outgoing, PayLimits, Wallet, WalletError};
 
 /// How a request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,6 +235,9 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         needed: Msat,
     ) -> Result<Payout, TreasuryError> {
         claims_only(&debit)?;
+        if invoice.payee() == self.wallet.node_id() {
+            return Err(InvoiceError::Own.into());
+        }
         let (hash, amount) = (invoice.hash(), invoice.amount());
         let known = get::<Payout>(self.store.as_ref(), &hash.to_string())?;
         let (attempt, version) = match &known {
@@ -296,9 +299,9 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
         } else {
             self.wallet.pay(&payout.invoice, payout.limits()).await
         };
-        match sent {
+        match self.reconciled(hash, sent).await? {
             Ok(()) | Err(WalletError::AlreadyPaying) => Ok(()),
-            Err(e @ WalletError::NotSent(_)) => {
+            Err(e @ (WalletError::NotSent(_) | WalletError::HashIsOurs)) => {
                 self.end_payout(hash, PayoutState::Failed { reason: e.to_string() })
             }
             Err(e) => {
@@ -309,6 +312,22 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
                 Ok(())
             }
         }
+    }
+
+    /// What "already paying" means of a hash: the node says so too of a payment to itself that has this hash, and then nothing
+    /// was sent by us.
+    pub(super) async fn reconciled(
+        &self,
+        hash: PaymentHash,
+        sent: Result<(), WalletError>,
+    ) -> Result<Result<(), WalletError>, TreasuryError> {
+        if matches!(sent, Err(WalletError::AlreadyPaying))
+            && self.wallet.outgoing(hash).await?.is_none()
+            && self.wallet.incoming(hash).await?.is_some()
+        {
+            return Ok(Err(WalletError::HashIsOurs));
+        }
+        Ok(sent)
     }
 
     /// Asks the node again for a payout of which nobody knows whether it was sent. Whether no more asking is needed.
@@ -332,8 +351,13 @@ impl<W: Wallet, S: Store> Treasury<W, S> {
             }
             Ok(())
         })?;
-        match self.wallet.pay(&payout.invoice, payout.limits()).await {
+        let sent = self.wallet.pay(&payout.invoice, payout.limits()).await;
+        match self.reconciled(hash, sent).await? {
             Ok(()) | Err(WalletError::AlreadyPaying) => Ok(true),
+            Err(e @ WalletError::HashIsOurs) => {
+                self.end_payout(hash, PayoutState::Failed { reason: e.to_string() })?;
+                Ok(true)
+            }
             // It says nothing of the first time, as for lots, and LDK Node has noted it as a failure of the payment.
             Err(WalletError::NotSent(_)) => {
                 self.wallet.forget(vec![hash]).await?;

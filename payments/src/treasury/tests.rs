@@ -12,7 +12,10 @@ use crate::ledger::{Account, Name};
 use crate::store::{Filter, NodeMemory, list};
 use crate::treasury::Till;
 use crate::wallet::ldk::LIMITS;
-use crate::wallet::{ChainPayment, ChainTrouble, Event, Invoice, Outgoing, WalletError, Withdraw};
+use crate::wallet::{
+    ChainPayment, ChainTrouble, Event, Incoming, Invoice, InvoiceError, Outgoing, Wallet as _, WalletError,
+    Withdraw,
+};
 
 const AMOUNT: u64 = 5_000_000;
 
@@ -354,4 +357,70 @@ async fn a_wallet_that_does_not_follow_its_bitcoind_is_known_to_the_treasury() {
     assert_eq!(look(180).await, Some(ChainTrouble::Lost { tip: 100, bitcoind: 107 }));
     money.wallet().script().tip = 107;
     assert_eq!(look(190).await, None);
+}
+
+#[tokio::test]
+async fn a_wallet_pays_neither_its_own_invoice_nor_itself() {
+    let (_dir, money, _) = treasury(1_000_000_000);
+    let own = test_invoice(secret().hash(), AMOUNT, 42, 1);
+    assert_eq!(own.payee(), money.wallet().node_id());
+    let refused = money.pay_out(&own, Msat::new(1000), Account::Operator).await.unwrap_err();
+    assert!(matches!(refused, TreasuryError::Invoice(InvoiceError::Own)), "{refused}");
+    assert!(money.payout(secret().hash()).is_err(), "nothing is written down");
+    let me = money.wallet().node_id();
+    let lots = vec![LotTerms { hash: secret().hash(), amount: Msat::new(AMOUNT) }];
+    let terms = Terms { subject: subject(), window: 144, lots };
+    let earner = Account::Miner("ada".parse().unwrap());
+    let refused = money.offer(&Offer { terms, payee: me, budget: Account::Operator, earner }).unwrap_err();
+    assert!(matches!(refused, TreasuryError::Wallet(WalletError::Itself)), "{refused}");
+    let peer = format!("{me}@127.0.0.1:9735").parse().unwrap();
+    let refused = money.ensure_capacity(&peer, Msat::new(1), 1).await.unwrap_err();
+    assert!(matches!(refused, TreasuryError::Wallet(WalletError::Itself)), "{refused}");
+    assert!(money.wallet().script().asked.is_empty());
+}
+
+/// LDK Node refuses a hash as paid already also if the payment that it has is one to itself.
+#[tokio::test]
+async fn already_paying_is_believed_only_of_a_payment_of_ours() {
+    let paid = async |outgoing: Option<Outgoing>, incoming: Option<Incoming>| {
+        let (dir, money, _) = treasury(1_000_000_000);
+        {
+            let mut script = money.wallet().script();
+            script.pay.push_back(WalletError::AlreadyPaying);
+            script.outgoing.extend(outgoing.map(|o| (secret().hash(), o)));
+            script.incoming.extend(incoming.map(|i| (secret().hash(), i)));
+        }
+        let payout = money.pay_out(&invoice(), Msat::new(1000), Account::Operator).await.unwrap();
+        drop(dir);
+        (payout.state, balance(&money, &Account::Escrow))
+    };
+    let locked = i64::try_from(AMOUNT).unwrap();
+    assert_eq!(paid(Some(Outgoing::Pending), None).await, (PayoutState::Paying, locked));
+    assert_eq!(paid(None, None).await, (PayoutState::Paying, locked), "the node may know the HTLC only");
+    for incoming in [Incoming::Pending, Incoming::Succeeded, Incoming::Failed] {
+        let (state, locked) = paid(None, Some(incoming)).await;
+        assert!(matches!(state, PayoutState::Failed { .. }), "{incoming:?}: {state:?}");
+        assert_eq!(locked, 0);
+    }
+
+    let (_dir, money) = locked_with(Incoming::Pending).await;
+    assert!(
+        matches!(state(&money), LotState::CameBack { how: CameBack::NotSent { .. } }),
+        "{:?}",
+        state(&money)
+    );
+    assert_eq!(balance(&money, &Account::Escrow), 0);
+}
+
+/// A lot that the node will not send, as it has a payment to itself with its hash.
+async fn locked_with(incoming: Incoming) -> (tempfile::TempDir, Fake) {
+    let (dir, money, _) = treasury(1_000_000_000);
+    let lots = vec![LotTerms { hash: secret().hash(), amount: Msat::new(AMOUNT) }];
+    let terms = Terms { subject: subject(), window: 144, lots };
+    let earner = Account::Miner("ada".parse().unwrap());
+    money.offer(&Offer { terms, payee: test_node(PAYEE), budget: Account::Operator, earner }).unwrap();
+    money.wallet().script().pay.push_back(WalletError::AlreadyPaying);
+    money.wallet().script().incoming.insert(secret().hash(), incoming);
+    money.lock(subject(), &[invoice()]).await.unwrap();
+    (dir, money)
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use thiserror::Error;
 use watershed_protocol::Msat;
 
-use super::ChainTrouble;
+use super::ldk::SourceError;
+use super::{ChainTrouble, ListenTrouble, NodeId};
+use crate::lock::Holder;
 
 /// Why a wallet refused.
 #[derive(Debug, Error)]
@@ -23,9 +25,23 @@ pub enum WalletError {
     },
     /// A chain source that cannot be read.
     #[error(
-        "chain source {0:?}: give http://USER:PASSWORD@HOST:PORT of a bitcoind, or an Esplora or Electrum server"
+        "chain source {shown:?}: {why}. Give bitcoind://USER:PASSWORD@HOST:PORT, esplora+https://HOST/api, or ssl://HOST:PORT or \
+         tcp://HOST:PORT of an Electrum server"
     )]
-    ChainSource(String),
+    ChainSource {
+        /// Its beginning; the rest may hold a password.
+        shown: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// An address that cannot be listened on, or told to others.
+    #[error("the address {address:?}: {why}")]
+    Listen {
+        /// As given.
+        address: String,
+        /// What is wrong.
+        why: ListenTrouble,
+    },
     /// Words that are no mnemonic.
     #[error("these words are no BIP-39 mnemonic: {0}")]
     Mnemonic(String),
@@ -38,8 +54,37 @@ pub enum WalletError {
         source: std::io::Error,
     },
     /// Another process has the wallet.
-    #[error("the wallet in {} is in use by another process; stop that first", .0.display())]
-    InUse(PathBuf),
+    #[error("the wallet in {} is in use by {holder}; stop that first", folder.display())]
+    InUse {
+        /// Where it is.
+        folder: PathBuf,
+        /// Who has it.
+        holder: Holder,
+    },
+    /// A copy of a wallet that runs.
+    #[error(
+        "{} is a copy of the wallet in {}, which {holder} uses now: a wallet runs once only, or its channels are lost. For \
+         another miner make another wallet with `init` in a new folder", folder.display(), of.display()
+    )]
+    CopyInUse {
+        /// The copy.
+        folder: PathBuf,
+        /// What it was copied from.
+        of: PathBuf,
+        /// Who has that.
+        holder: Holder,
+    },
+    /// A copy that is older than what is known elsewhere.
+    #[error(
+        "{} is an old copy of a wallet: {why}. Use the newer folder, and never start this one: a peer could take all that is in its \
+         channels. If the newer one is lost, `restore` in a new folder brings back what is on chain", folder.display()
+    )]
+    OldCopy {
+        /// The copy.
+        folder: PathBuf,
+        /// How that is known.
+        why: String,
+    },
     /// Nothing there.
     #[error("there is no wallet in {}; make one with `init`", .0.display())]
     Missing(PathBuf),
@@ -60,14 +105,20 @@ pub enum WalletError {
         /// In its words.
         reason: String,
         /// What to do.
-        advice: &'static str,
+        advice: String,
     },
+    /// The chain source is of no use.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// The node does not see the chain.
     #[error("{}", .0.with_advice())]
     Chain(ChainTrouble),
     /// The node has this payment already.
     #[error("this payment hash is being paid, or was paid before")]
     AlreadyPaying,
+    /// The node has a payment to itself with this hash.
+    #[error("nothing was sent: this node waits for a payment with the same hash, or had one")]
+    HashIsOurs,
     /// Nothing was sent.
     #[error("the payment could not be sent: {0}")]
     NotSent(&'static str),
@@ -84,6 +135,15 @@ pub enum WalletError {
     /// No connection.
     #[error("no connection to {0}; check the address and that the peer runs")]
     Connection(String),
+    /// A node called, or paid, by itself.
+    #[error("that is this node itself")]
+    Itself,
+    /// Nobody there to agree.
+    #[error(
+        "{0} is away, and closing in agreement needs it: wait until it is back (while this wallet runs, it is called every two \
+         seconds), or close with --force, which takes until this side's money is free for some days, and costs more"
+    )]
+    PeerAway(NodeId),
     /// No such channel.
     #[error("there is no channel {0}")]
     NoChannel(String),

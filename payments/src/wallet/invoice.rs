@@ -29,6 +29,9 @@ pub enum InvoiceError {
     /// Not BOLT 11, or the signature is wrong.
     #[error("this is no BOLT 11 invoice: {0}")]
     Form(String),
+    /// Ours.
+    #[error("this wallet made the invoice itself, and nobody pays himself; give it to whoever is to pay")]
+    Own,
     /// Without amount.
     #[error("the invoice names no amount")]
     NoAmount,

@@ -14,7 +14,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use watershed_protocol::Msat;
+use watershed_protocol::{Msat, causes};
 
 use super::{Invoice, InvoiceError, Network};
 
@@ -269,10 +269,8 @@ impl AddressClient {
             .connect_timeout(PATIENCE / 2)
             .referer(false)
             .build();
-        let http = http.map_err(|e| AddressError::Unreachable {
-            host: "this machine".to_owned(),
-            reason: e.to_string(),
-        })?;
+        let http = http
+            .map_err(|e| AddressError::Unreachable { host: "this machine".to_owned(), reason: causes(&e) })?;
         Ok(Self { http, loopback })
     }
 
@@ -329,8 +327,10 @@ impl AddressClient {
         url: Url,
     ) -> Result<T, AddressError> {
         let host = || address.host.clone();
-        let unreachable =
-            |e: reqwest::Error| AddressError::Unreachable { host: host(), reason: chain(&e.without_url()) };
+        let unreachable = |e: reqwest::Error| AddressError::Unreachable {
+            host: host(),
+            reason: causes(&e.without_url()).chars().take(300).collect(),
+        };
         let mut answer = self.http.get(url).send().await.map_err(unreachable)?;
         let status = answer.status();
         let mut body = Vec::new();
@@ -353,17 +353,6 @@ impl AddressClient {
         serde_json::from_slice(&body)
             .map_err(|e| AddressError::Answer { host: host(), reason: e.to_string() })
     }
-}
-
-/// An error with what caused it, which says more than itself.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text.chars().take(300).collect()
 }
 
 #[cfg(test)]
@@ -458,7 +447,7 @@ mod tests {
     async fn a_name_that_resolves_to_this_machine_is_not_asked() {
         let client = AddressClient::new(true).unwrap();
         let asked = client.http.get("https://localhost/").send().await.unwrap_err();
-        assert!(chain(&asked).contains("no public address"), "{}", chain(&asked));
+        assert!(causes(&asked).contains("no public address"), "{}", causes(&asked));
         let closed = AddressClient::new(false).unwrap();
         let here: LightningAddress = "ada@127.0.0.1:9".parse().unwrap();
         assert!(matches!(closed.check(&here), Err(AddressError::Private(_))));

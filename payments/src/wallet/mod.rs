@@ -14,6 +14,7 @@ mod invoice;
 pub mod ldk;
 mod lightning_address;
 mod limits;
+mod listen;
 mod offer;
 mod policy;
 
@@ -34,6 +35,7 @@ pub use ldk_node::bitcoin::Network;
 pub use ldk_node::bitcoin::secp256k1::PublicKey as NodeId;
 pub use lightning_address::{AddressClient, AddressError, LightningAddress};
 pub use limits::Limits;
+pub use listen::{ListenTrouble, cannot_listen, check_address};
 pub use offer::{Offer, OfferError};
 pub use policy::ChannelPolicy;
 

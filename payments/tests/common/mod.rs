@@ -35,6 +35,7 @@ impl Party {
                 network: Network::Regtest,
                 chain: chain.clone(),
                 listen,
+                announce: Vec::new(),
                 payer,
                 channels: ChannelPolicy::default(),
             };

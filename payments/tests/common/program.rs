@@ -33,6 +33,7 @@ impl Program {
             network: Network::Regtest,
             chain: bitcoind.source().clone(),
             listen: vec![listen.clone()],
+            announce: Vec::new(),
             payer,
             channels: ChannelPolicy::default(),
         };
@@ -57,6 +58,11 @@ impl Program {
     /// Ends the process in order.
     pub(crate) fn stop(&mut self) {
         self.process.take().unwrap().end("TERM").unwrap();
+    }
+
+    /// Ends the process as a terminal that is closed does.
+    pub(crate) fn hang_up(&mut self) {
+        self.process.take().unwrap().end("HUP").unwrap();
     }
 
     /// Starts the process again.

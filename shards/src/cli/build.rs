@@ -60,6 +60,7 @@ struct Built {
     tokens: u64,
     shards: usize,
     resumed: usize,
+    lost_characters: u64,
     seconds: f64,
     streams: Vec<Stream>,
 }
@@ -98,6 +99,7 @@ pub(crate) fn run(context: &Context, args: &BuildArgs) -> Outcome {
         tokens: built.set.streams.iter().map(shard::Stream::tokens).sum(),
         shards: built.set.streams.iter().map(|s| s.shards.len()).sum(),
         resumed: built.resumed,
+        lost_characters: built.lost,
         seconds: started.elapsed().as_secs_f64(),
         streams: built
             .set
@@ -123,6 +125,13 @@ pub(crate) fn run(context: &Context, args: &BuildArgs) -> Outcome {
             ));
         }
         lines.push(format!("{} tokens of a vocabulary of {}, in {:.1} s", b.tokens, b.vocabulary, b.seconds));
+        if b.lost_characters > 0 {
+            lines.push(format!(
+                "{} of the texts are NOT in the shards: this tokenizer has no token for them, nor for their bytes; \
+                 `tokenizer show --text` shows what becomes of a text",
+                counted(b.lost_characters, "character")
+            ));
+        }
         lines.push("to train on it: watershed-coordinator run new --validator KEY --set".to_owned());
         lines.push(format!("                {}", b.set));
         lines.push("to look at it: watershed-shards window".to_owned());

@@ -11,7 +11,7 @@ use watershed_shards::tokenizer::{Separator, Tokenizer, TrainOptions, pieces, tr
 
 use super::args::find_snapshot;
 use super::build::TokenizerArgs;
-use super::{Context, Outcome, progress};
+use super::{Context, Outcome, counted, progress};
 
 #[derive(Subcommand)]
 pub(crate) enum TokenizerCommand {
@@ -53,6 +53,7 @@ struct Shown {
     separator_name: Option<String>,
     tokens: Option<Vec<u32>>,
     pieces: Option<Vec<String>>,
+    lost_characters: Option<u64>,
     file: Option<PathBuf>,
 }
 
@@ -64,6 +65,7 @@ fn shown(tokenizer: &Tokenizer) -> Shown {
         separator_name: tokenizer.separator().and_then(|s| tokenizer.token(s)),
         tokens: None,
         pieces: None,
+        lost_characters: None,
         file: None,
     }
 }
@@ -85,6 +87,9 @@ pub(crate) fn run(context: &Context, command: &TokenizerCommand) -> Outcome {
         if let (Some(tokens), Some(pieces)) = (&s.tokens, &s.pieces) {
             lines.push(tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
             lines.push(pieces.join("|"));
+        }
+        if let Some(lost) = s.lost_characters.filter(|lost| *lost > 0) {
+            lines.push(format!("{} lost: there is no token for them", counted(lost, "character")));
         }
         if let Some(file) = &s.file {
             lines.push(format!("next: watershed-shards build --tokenizer {}", file.display()));
@@ -127,6 +132,7 @@ fn show(args: &ShowArgs) -> Result<Shown, Box<dyn std::error::Error>> {
         }
         let each = tokens.iter().map(|t| tokenizer.decode(&[*t])).collect::<Result<_, _>>()?;
         (shown.tokens, shown.pieces) = (Some(tokens), Some(each));
+        shown.lost_characters = Some(tokenizer.lost(text)?);
     }
     Ok(shown)
 }

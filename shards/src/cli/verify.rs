@@ -14,7 +14,7 @@ pub(crate) struct VerifyArgs {
     retokenize: bool,
 }
 
-/// Verifies the library. Exit code 1 if anything is damaged.
+/// Verifies the library. Exit code 1 if anything is damaged or could not be read.
 pub(crate) fn run(context: &Context, args: &VerifyArgs) -> Outcome {
     let library = context.library()?;
     let bar = indicatif::ProgressBar::new_spinner();
@@ -23,7 +23,11 @@ pub(crate) fn run(context: &Context, args: &VerifyArgs) -> Outcome {
     context.print(&verified, |v| {
         let mut lines: Vec<String> = Vec::new();
         for finding in &v.findings {
-            let kind = if finding.severity == Severity::Damage { "DAMAGED " } else { "leftover" };
+            let kind = match finding.severity {
+                Severity::Damage => "DAMAGED ",
+                Severity::Unread => "NOT READ",
+                Severity::Leftover => "leftover",
+            };
             lines.push(format!("{kind} {}: {}", finding.path.display(), finding.problem));
         }
         lines.push(format!(
@@ -36,7 +40,17 @@ pub(crate) fn run(context: &Context, args: &VerifyArgs) -> Outcome {
         if v.tokens_compared > 0 {
             lines.push(format!("tokenised again and compared {} tokens", v.tokens_compared));
         }
-        lines.push(if v.sound() { "all sound".to_owned() } else { "NOT sound: see above".to_owned() });
+        let lost = counted(v.lost_characters, "character");
+        let damaged = v.findings.iter().any(|f| f.severity == Severity::Damage);
+        lines.push(match (v.sound(), damaged, v.lost_characters) {
+            (true, _, 0) => "all sound".to_owned(),
+            (true, _, _) => format!(
+                "the files are sound, but {lost} of their texts are NOT in the shards: the tokenizer they were built with has no \
+                 token for them"
+            ),
+            (false, true, _) => "NOT sound: see above".to_owned(),
+            (false, false, _) => "NOT all was checked: see above".to_owned(),
+        });
         lines
     })?;
     Ok(if verified.sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -21,6 +21,12 @@ pub enum ReadError {
         /// What it is called.
         path: PathBuf,
     },
+    /// What git-lfs leaves in place of a file that it has not fetched.
+    #[error("{path} is a pointer of git-lfs and not the file itself; run `git lfs pull` in its folder", path = path.display())]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// A field cannot have this name.
     #[error("the field for the {field} is called {name:?}: give names separated by single dots")]
     Name {

@@ -18,6 +18,7 @@ mod pages;
 mod plain;
 mod thrift;
 
+use std::io::Read as _;
 use std::path::PathBuf;
 
 pub use error::{Place, ReadError, Reason, Refusal};
@@ -27,6 +28,8 @@ pub use mapping::Mapping;
 use columns::Columns;
 use lines::Lines;
 use plain::Plain;
+
+use crate::text::is_lfs_pointer;
 
 /// How much of a file may be in memory at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +83,13 @@ pub fn read(file: &SourceFile, mapping: &Mapping, limits: Limits, from: u64) -> 
     // A pipe would block and a device never end.
     if !metadata.is_file() {
         return Err(ReadError::NotAFile { path: file.path.clone() });
+    }
+    let mut begins = Vec::new();
+    let failed = |source| ReadError::Io { path: file.path.clone(), source };
+    let opened = std::fs::File::open(&file.path).map_err(failed)?;
+    opened.take(64).read_to_end(&mut begins).map_err(failed)?;
+    if is_lfs_pointer(&begins) {
+        return Err(ReadError::LfsPointer { path: file.path.clone() });
     }
     let inner = match file.format {
         Format::Text | Format::Markdown => Inner::Plain(Plain::new(file, names, limits, from)),

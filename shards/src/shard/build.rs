@@ -62,6 +62,8 @@ pub struct Built {
     pub set: ShardSet,
     /// Shards that an earlier, interrupted build had finished.
     pub resumed: usize,
+    /// Characters of the texts that the tokenizer has no token for, and that are therefore not in the shards.
+    pub lost: u64,
 }
 
 /// What a finished shard leaves for the index.
@@ -71,11 +73,13 @@ struct Note {
     /// Tokens of each text, in order.
     #[serde(deserialize_with = "watershed_protocol::list")]
     counts: Vec<u64>,
+    /// Characters that the tokenizer has no token for.
+    lost: u64,
 }
 
 impl Wire for Note {
     const NAME: &'static str = "watershed/shard-note";
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const MAX_BYTES: usize = 1 << 24;
 }
 
@@ -149,6 +153,7 @@ pub fn build(
         })
         .collect::<Result<_, BuildError>>()?;
     let resumed = notes.iter().filter(|(_, resumed)| *resumed).count();
+    let lost = notes.iter().map(|(note, _)| note.lost).sum();
     let (entries, streams) = join(&groups, notes.into_iter().map(|(note, _)| note));
     let index = Index::encode(&entries);
     let set = ShardSet {
@@ -168,7 +173,7 @@ pub fn build(
     // Last: a set is there when this file is.
     write(&folder.join("set"), &encode(&set)?)?;
     fs::remove_dir_all(&partial).map_err(FileError::at("remove", &partial))?;
-    Ok(Built { id, set, resumed })
+    Ok(Built { id, set, resumed, lost })
 }
 
 /// Index entries and streams of finished shards.
@@ -233,12 +238,14 @@ fn shard(
     let mut out = Hashed { inner: BufWriter::with_capacity(1 << 18, file), hasher: Sha256::new() };
     out.write_all(&header.to_bytes()).map_err(failed)?;
     let mut counts = Vec::with_capacity(group.texts.len());
-    let (mut tokens, mut bytes) = (Vec::new(), Vec::new());
+    let (mut tokens, mut bytes, mut lost) = (Vec::new(), Vec::new(), 0);
     for entry in &group.texts {
         if stopped() {
             return Err(BuildError::Stopped);
         }
         let text = store.text(entry.text)?;
+        let tokenized = |source| BuildError::Tokenizer { id: entry.manifest, source };
+        lost += tokenizer.lost(&text).map_err(tokenized)?;
         let mut count = 0;
         let mut put = |tokens: &[u32], count: &mut u64| {
             bytes.clear();
@@ -252,8 +259,7 @@ fn shard(
         };
         for piece in pieces(&text) {
             tokens.clear();
-            let encoded = tokenizer.encode_into(piece, &mut tokens);
-            encoded.map_err(|source| BuildError::Tokenizer { id: entry.manifest, source })?;
+            tokenizer.encode_into(piece, &mut tokens).map_err(tokenized)?;
             put(&tokens, &mut count).map_err(failed)?;
         }
         if let Some(separator) = tokenizer.separator() {
@@ -268,5 +274,5 @@ fn shard(
     let path = store.shard_path(sha256);
     create_folder(path.parent().unwrap_or(&folder))?;
     persist(file, &path).map_err(failed)?;
-    Ok(Note { sha256, counts })
+    Ok(Note { sha256, counts, lost })
 }

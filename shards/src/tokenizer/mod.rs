@@ -5,6 +5,7 @@
 //! a turn, by writing `<|endoftext|>`. Tokens that a post-processor would add are not added; truncation and padding are
 //! ignored. Behind a text comes the separator, once, if there is one.
 
+mod loss;
 mod pieces;
 mod train;
 
@@ -32,6 +33,10 @@ const SEPARATORS: [&str; 9] = [
     "<end_of_turn>",
 ];
 
+/// What makes a `tokenizer.json` of a folder with a tokenizer of another form (SentencePiece's `tokenizer.model`, or `vocab.json`
+/// with `merges.txt`).
+pub const MAKE_JSON: &str = "`python3 -c 'from transformers import AutoTokenizer; AutoTokenizer.from_pretrained(\"DIR\").save_pretrained(\"DIR\")'`";
+
 /// What comes behind every text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Separator {
@@ -55,7 +60,9 @@ pub enum TokenizerError {
         limit: u64,
     },
     /// Not a tokenizer.json.
-    #[error("this is no tokenizer.json of Hugging Face: {0}")]
+    #[error(
+        "this is no tokenizer.json of Hugging Face: {0}. Of a tokenizer of another form {MAKE_JSON} makes one"
+    )]
     Format(String),
     /// No usual name of an end-of-text token.
     #[error("no token ends a text; say which one does, or that none shall. Special tokens are: {}", .0.join(" "))]
@@ -84,7 +91,12 @@ pub enum TokenizerError {
 #[derive(Clone)]
 enum Kind {
     Bytes,
-    Json { json: Arc<Vec<u8>>, tokenizer: Arc<tokenizers::Tokenizer> },
+    Json {
+        json: Arc<Vec<u8>>,
+        tokenizer: Arc<tokenizers::Tokenizer>,
+        /// Whether a text can have characters that no token stands for.
+        may_lose: bool,
+    },
 }
 
 /// A tokenizer. Cheap to clone, and used by several threads at once.
@@ -154,7 +166,8 @@ impl Tokenizer {
             }
         };
         let id = name(&[&[1], json].concat(), separator);
-        let kind = Kind::Json { json: Arc::new(json.to_vec()), tokenizer: Arc::new(tokenizer) };
+        let may_lose = !loss::has_every_byte(json, &tokenizer);
+        let kind = Kind::Json { json: Arc::new(json.to_vec()), tokenizer: Arc::new(tokenizer), may_lose };
         Ok(Self { kind, id, vocabulary, separator })
     }
 
@@ -209,6 +222,26 @@ impl Tokenizer {
             }
         }
         Ok(())
+    }
+
+    /// How many characters of a text its tokens do not give back: characters for which there is neither a token nor one of
+    /// their bytes, so that they are left out, or stand there as the unknown token. White space is not counted: some tokenizers
+    /// cut it off by design.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] if the library fails.
+    pub fn lost(&self, text: &str) -> Result<u64, TokenizerError> {
+        match &self.kind {
+            Kind::Json { tokenizer, may_lose: true, .. } => {
+                pieces(text).try_fold(0, |sum, piece| Ok(sum + loss::lost(tokenizer, piece)?))
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// Whether [`Tokenizer::lost`] can be other than 0.
+    pub fn may_lose(&self) -> bool {
+        matches!(self.kind, Kind::Json { may_lose: true, .. })
     }
 
     /// Tokens as text, to be looked at. Bytes that are no UTF-8 become replacement characters.

@@ -115,3 +115,39 @@ fn what_is_no_tokenizer_is_refused() {
     let refused = train_bpe(failing, &TrainOptions { vocabulary: 280, ..options });
     assert!(matches!(refused, Err(TrainError::Texts(std::fmt::Error))));
 }
+
+/// A BPE over the letters a to z and the blank.
+fn letters(unknown: Option<&str>) -> Tokenizer {
+    let mut vocab = serde_json::Map::new();
+    vocab.insert("<|endoftext|>".to_owned(), 0.into());
+    for letter in unknown.map(str::to_owned).into_iter().chain(('a'..='z').chain([' ']).map(String::from)) {
+        vocab.insert(letter, vocab.len().into());
+    }
+    let json = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": null,
+        "post_processor": null, "decoder": null,
+        "added_tokens": [{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true}],
+        "model": {"type": "BPE", "dropout": null, "unk_token": unknown, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": []},
+    });
+    Tokenizer::from_json(json.to_string().as_bytes(), Separator::Auto).unwrap()
+}
+
+#[test]
+fn characters_without_a_token_are_counted() {
+    for (text, lost) in [("plain letters", 0), ("hello 你好 🎉", 3), ("Ünicode", 1), ("a\nb", 0)] {
+        for tokenizer in [letters(None), letters(Some("<unk>"))] {
+            assert!(tokenizer.may_lose());
+            assert_eq!(tokenizer.lost(text).unwrap(), lost, "{text}");
+        }
+    }
+    // Without an unknown token they are not even there.
+    assert_eq!(encode(&letters(None), "你好 🎉").len(), 1);
+    let whole = Tokenizer::from_json(&trained(280), Separator::Auto).unwrap();
+    for tokenizer in [Tokenizer::bytes(), whole] {
+        assert!(!tokenizer.may_lose());
+        assert_eq!(tokenizer.lost("hello 你好 🎉").unwrap(), 0);
+    }
+}

@@ -1,16 +1,16 @@
 //! What ends an audit early, and whose it is.
 
-use watershed_commons::log::LogError;
+use watershed_commons::log::{LogError, SourceError};
 use watershed_commons::record::RecordFault;
 use watershed_protocol::market::Entry;
-use watershed_protocol::{Digest, PublicKey, RunId, decode};
+use watershed_protocol::{Digest, PublicKey, RunId, SystemTrouble, decode, told};
 
 /// The first thing that is wrong.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// The log does not hold.
     #[error("the log: {0}")]
-    Log(#[from] LogError),
+    Log(LogError),
     /// An entry does not follow from those before it.
     #[error("entry {index}{by}: {fault}")]
     Record { index: u64, by: String, fault: RecordFault },
@@ -55,10 +55,23 @@ impl Fault {
     }
 }
 
-/// What is wrong with a computation is told as text, with who signed it.
+/// A file of the log that could not be read or fetched says nothing against the log.
+impl From<LogError> for Fault {
+    fn from(e: LogError) -> Self {
+        match e {
+            LogError::Io { .. } | LogError::Source { source: SourceError::Other(_), .. } => unable(told(&e)),
+            e => Self::Log(e),
+        }
+    }
+}
+
+/// What is wrong with a computation is told as text, with who signed it; a refusal of the system is not what is wrong.
 impl From<String> for Fault {
     fn from(text: String) -> Self {
-        Self::Computed(text)
+        match SystemTrouble::said(&text) {
+            Some(trouble) => unable(format!("{text}; {}", trouble.advice())),
+            None => Self::Computed(text),
+        }
     }
 }
 
@@ -76,4 +89,20 @@ pub(super) fn blame(bytes: &[u8]) -> String {
 /// For what keeps the audit from going on.
 pub(super) fn unable(e: impl std::fmt::Display) -> Fault {
     Fault::Unable(e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_cannot_read_is_nobody_s_fault() {
+        let full = std::io::Error::from_raw_os_error(24);
+        let source = LogError::Source { path: "tile/0".to_owned(), source: SourceError::other(full) };
+        assert_eq!(Fault::from(source).kind(), "unable");
+        assert_eq!(Fault::from(LogError::NoCheckpoint).kind(), "log");
+        let denied = std::io::Error::from_raw_os_error(13);
+        assert_eq!(Fault::from(format!("the shard x: {denied}")).kind(), "unable");
+        assert_eq!(Fault::from("other parameters".to_owned()).kind(), "computed");
+    }
 }

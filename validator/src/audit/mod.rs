@@ -110,7 +110,7 @@ fn seen<S: Source>(args: &AuditArgs, log: &Log<S>, verifier: &LogVerifier) -> Re
             Ok(())
         }
         Err(e) if e.is_fault() => Err(Fault::Rewritten(e.to_string())),
-        Err(PinError::Log(e)) => Err(Fault::Log(e)),
+        Err(PinError::Log(e)) => Err(e.into()),
         Err(e) => Err(unable(e)),
     }
 }

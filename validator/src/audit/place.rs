@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use watershed_commons::client::{ClientError, WebLog};
-use watershed_protocol::Digest;
+use watershed_protocol::{Digest, told};
 use watershed_rounds::sha256;
 
-use super::fault::Fault;
+use super::fault::{Fault, unable};
 
 /// Where blobs are.
 pub(super) enum Place {
@@ -34,6 +34,9 @@ impl Place {
                 Err(ClientError::TooLong { .. }) => Ok(Found::TooLong),
                 Err(ClientError::Hash { found, .. }) => Err(wrong(format!("arrives as {found}"))),
                 Err(ClientError::Refused { status: 404, .. }) => Err(wrong("is missing".to_owned())),
+                // No network, no disk: that says nothing of whoever serves the record.
+                Err(e @ (ClientError::Disk { .. } | ClientError::Address(_))) => Err(unable(e)),
+                Err(e) if e.is_passing() => Err(unable(e)),
                 Err(e) => Err(wrong(format!("cannot be had ({e})"))),
             },
             Self::Folder(folder) => {
@@ -44,13 +47,13 @@ impl Place {
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                         return Err(wrong(format!("is missing from {}", folder.join("blobs").display())));
                     }
-                    Err(e) => return Err(wrong(format!("cannot be read ({}: {e})", path.display()))),
+                    Err(e) => return Err(unable(format!("{}: {}", path.display(), told(&e)))),
                 };
                 if length > limit as u64 {
                     return Ok(Found::TooLong);
                 }
-                let bytes = std::fs::read(&path)
-                    .map_err(|e| wrong(format!("cannot be read ({}: {e})", path.display())))?;
+                let bytes =
+                    std::fs::read(&path).map_err(|e| unable(format!("{}: {}", path.display(), told(&e))))?;
                 match sha256(&bytes) {
                     found if found == name => Ok(Found::Bytes(bytes)),
                     found => Err(wrong(format!("is damaged: its SHA-256 is {found}"))),

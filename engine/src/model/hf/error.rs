@@ -30,6 +30,12 @@ pub enum HfError {
         /// The file.
         path: PathBuf,
     },
+    /// What git-lfs leaves in place of a file that it has not fetched.
+    #[error("{} is a pointer of git-lfs and not the file itself; run `git lfs pull` in its folder", path.display())]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// A JSON file or header is larger than any real one.
     #[error("the JSON of {} takes {bytes} bytes; at most {limit} are read", path.display())]
     JsonTooLarge {

@@ -39,6 +39,14 @@ pub const MAX_CONFIG_BYTES: u64 = 1 << 18;
 /// Largest index or safetensors header read, in bytes. The deepest model accepted needs about half of it.
 pub const MAX_JSON_BYTES: u64 = 4 << 20;
 
+/// How every pointer of git-lfs begins (its specification, version 1).
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
+
+/// Whether a file that begins so is a pointer of git-lfs, left in place of a file that was not fetched.
+pub fn is_lfs_pointer(begins: &[u8]) -> bool {
+    begins.starts_with(LFS_POINTER)
+}
+
 /// Reads a model folder: its configuration and its parameters in declared order.
 ///
 /// # Errors

@@ -16,7 +16,10 @@ use serde::Deserialize;
 use super::error::shown;
 use super::names::{HEAD, HfTensor, is_ignored, tensors};
 use super::widen::Stored;
-use super::{CONFIG_FILE, HfError, INDEX_FILE, MAX_CONFIG_BYTES, MAX_JSON_BYTES, MAX_SHARDS, WEIGHTS_FILE};
+use super::{
+    CONFIG_FILE, HfError, INDEX_FILE, LFS_POINTER, MAX_CONFIG_BYTES, MAX_JSON_BYTES, MAX_SHARDS,
+    WEIGHTS_FILE, is_lfs_pointer,
+};
 use crate::model::config::ModelConfig;
 use crate::model::layout::Layout;
 
@@ -43,6 +46,13 @@ pub fn read_weights(dir: &Path, layout: &Layout) -> Result<Vec<f32>, HfError> {
     let shards = open_shards(dir)?;
     let wanted = tensors(layout);
     let mut found = found_tensors(&shards);
+    // One matrix under either of its names: some programs write a tied model's output projection only.
+    if let Some(embed) = wanted.first().filter(|_| layout.config().tied_embeddings)
+        && !found.contains_key(&embed.name)
+        && let Some(head) = found.remove(HEAD)
+    {
+        found.insert(embed.name.clone(), head);
+    }
     let sources = wanted.iter().map(|tensor| take(&mut found, tensor)).collect::<Result<Vec<_>, _>>()?;
     let tied_head = match wanted.first() {
         Some(embed) if layout.config().tied_embeddings && found.contains_key(HEAD) => {
@@ -123,10 +133,10 @@ impl Source<'_> {
 /// Opens the single file or all shards and checks their headers.
 fn open_shards(dir: &Path) -> Result<Vec<Shard>, HfError> {
     let (single, index) = (dir.join(WEIGHTS_FILE), dir.join(INDEX_FILE));
-    if fs::metadata(&single).is_ok() {
+    if is_there(&single)? {
         return Ok(vec![open_shard(single)?]);
     }
-    if fs::metadata(&index).is_err() {
+    if !is_there(&index)? {
         return Err(HfError::NoWeights { dir: dir.to_owned() });
     }
     let weight_map = read_index(&index)?;
@@ -153,6 +163,11 @@ fn open_shards(dir: &Path) -> Result<Vec<Shard>, HfError> {
         shards.push(shard);
     }
     Ok(shards)
+}
+
+/// Whether a file is there; one that cannot be looked at is not taken for missing.
+fn is_there(path: &Path) -> Result<bool, HfError> {
+    path.try_exists().map_err(HfError::io("look at", path))
 }
 
 /// The file that holds each tensor.
@@ -253,8 +268,14 @@ fn open(path: &Path) -> Result<(File, u64), HfError> {
     if !fs::metadata(path).map_err(io("open"))?.is_file() {
         return Err(HfError::NotAFile { path: path.to_owned() });
     }
-    let file = File::open(path).map_err(io("open"))?;
+    let mut file = File::open(path).map_err(io("open"))?;
     let len = file.metadata().map_err(io("open"))?.len();
+    let mut begins = Vec::new();
+    (&mut file).take(LFS_POINTER.len() as u64).read_to_end(&mut begins).map_err(io("read"))?;
+    if is_lfs_pointer(&begins) {
+        return Err(HfError::LfsPointer { path: path.to_owned() });
+    }
+    file.seek(SeekFrom::Start(0)).map_err(io("read"))?;
     Ok((file, len))
 }
 

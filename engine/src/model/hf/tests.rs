@@ -295,6 +295,46 @@ fn a_tied_head_may_be_stored_but_only_if_it_is_the_embedding() {
 }
 
 #[test]
+fn a_tied_model_is_read_from_either_of_its_matrix_s_names() {
+    let config = ModelConfig { tied_embeddings: true, ..tiny() };
+    for shard_bytes in [u64::MAX, 3000] {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("model");
+        save(&dir, &config, &fresh(&config), shard_bytes).unwrap();
+        for file in fs::read_dir(&dir).unwrap().map(|f| f.unwrap().path()) {
+            if file.extension().is_some_and(|e| e == "safetensors") {
+                edit_header(&file, |header| {
+                    if let Some(embed) = header.as_object_mut().unwrap().remove("model.embed_tokens.weight") {
+                        header["lm_head.weight"] = embed;
+                    }
+                });
+            } else {
+                let text = fs::read_to_string(&file).unwrap();
+                fs::write(&file, text.replace("model.embed_tokens.weight", "lm_head.weight")).unwrap();
+            }
+        }
+        assert_eq!(bits(&load(&dir).unwrap().1), bits(&fresh(&config)), "{shard_bytes}");
+    }
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_told_as_such_in_place_of_any_file() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("model");
+    save(&dir, &tiny(), &fresh(&tiny()), 3000).unwrap();
+    for file in fs::read_dir(&dir).unwrap().map(|f| f.unwrap().path()) {
+        let intact = fs::read(&file).unwrap();
+        fs::write(&file, pointer).unwrap();
+        let error = load_error(&dir);
+        assert!(matches!(&error, HfError::LfsPointer { path } if *path == file), "{error}");
+        assert!(error.to_string().contains("git lfs pull"), "{error}");
+        fs::write(&file, intact).unwrap();
+    }
+    load(&dir).unwrap();
+}
+
+#[test]
 fn values_that_are_not_finite_are_refused_with_their_place() {
     let (_temp, dir) = saved(&tiny());
     let path = dir.join(WEIGHTS_FILE);

@@ -19,7 +19,7 @@ impl LdkWallet {
     /// without a word to those who wait for it. With an Esplora or Electrum server every wait has an end.
     ///
     /// # Errors
-    /// [`WalletError::Chain`].
+    /// [`WalletError::Chain`]; [`WalletError::Source`] where the bitcoind says itself what is wrong.
     pub(super) async fn first_look(&self) -> Result<(), WalletError> {
         if self.bitcoind.is_none() {
             return Ok(());
@@ -31,6 +31,9 @@ impl LdkWallet {
             }
             let tip = status.current_best_block.height;
             if self.since_it_moved(tip) > PATIENCE {
+                if let Some(e) = self.source_trouble().await {
+                    return Err(e.into());
+                }
                 let trouble = match self.chain().await?.source {
                     Some(bitcoind) => ChainTrouble::Lost { tip, bitcoind },
                     None => ChainTrouble::Silent { seconds: PATIENCE.as_secs() },

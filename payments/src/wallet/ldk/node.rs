@@ -1,17 +1,18 @@
 //! [`Wallet`] by LDK Node.
 
 use std::collections::BTreeSet;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ldk_node::bip39::Mnemonic;
 use ldk_node::bitcoin::{Address, secp256k1};
 use ldk_node::config::{
     AnchorChannelsConfig, BackgroundSyncConfig, ChannelConfig, Config, ElectrumSyncConfig, EsploraSyncConfig,
     MaxDustHTLCExposure,
 };
+use ldk_node::io::sqlite_store::SQLITE_DB_FILE_NAME;
 use ldk_node::lightning::ln::channelmanager::PaymentId;
 use ldk_node::lightning::ln::msgs::SocketAddress;
 use ldk_node::lightning::routing::gossip::NodeAlias;
@@ -19,7 +20,7 @@ use ldk_node::lightning::routing::router::RouteParametersConfig;
 use ldk_node::lightning_invoice::{Bolt11InvoiceDescription, Description};
 use ldk_node::lightning_types::payment as ldk_payment;
 use ldk_node::payment::{PaymentDetails, PaymentDirection, PaymentKind, PaymentStatus};
-use ldk_node::{Builder, Node, NodeError};
+use ldk_node::{BuildError, Builder, Node, NodeError};
 use watershed_protocol::{Envelope, Msat, PaymentHash, Preimage, Receipt, SecretKey};
 
 use super::config::{ChainSource, WalletConfig};
@@ -27,11 +28,12 @@ use super::hold::LIMITS;
 use super::view::{
     chain_payment, channel, closing_balance, event, htlc, lightning_payment, payment, preimage_of, sweep,
 };
-use super::{Rpc, hold, offers, seed, unfinished};
+use super::{Rpc, SourceError, hold, offers, origin, seed, unfinished};
+use crate::lock::{FolderLock, LockError};
 use crate::wallet::{
     Balances, ChainPayment, ChainView, Channel, ChannelName, Event, HoldRequest, Incoming, Invoice, Known,
     LightningPayment, Limits, Network, NodeAddress, NodeId, Offer, OfferPayment, OpenChannel, Outgoing,
-    PayLimits, Wallet, WalletError, Withdraw,
+    PayLimits, Wallet, WalletError, Withdraw, listen,
 };
 
 /// What the network is told as a name, for nodes that have public channels: 32 bytes, filled up with zeros (BOLT 7).
@@ -51,13 +53,14 @@ pub struct LdkWallet {
     receipts: SecretKey,
     // Asked beside the node, which does not say that it cannot follow.
     pub(super) bitcoind: Option<Rpc>,
+    source: ChainSource,
     // When the node last heard of the chain before it was started, in seconds since 1970.
     pub(super) heard_before: Option<u64>,
     // The height at which the node was last seen, and when it was first seen there.
     pub(super) moved: Mutex<(u32, Instant)>,
     network: Network,
     // Held for as long as the node runs: two processes on one channel state lose money.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl std::fmt::Debug for LdkWallet {
@@ -67,15 +70,25 @@ impl std::fmt::Debug for LdkWallet {
 }
 
 /// Takes the data directory for this process; the lock ends with the process, however it ends.
-fn lock(data: &Path) -> Result<File, WalletError> {
-    let path = data.join("lock");
-    let failed = |source| WalletError::File { path: path.clone(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(WalletError::InUse(data.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
+fn lock(data: &Path) -> Result<FolderLock, WalletError> {
+    FolderLock::take(data, origin::LOCK).map_err(|e| match e {
+        LockError::InUse { folder, holder } => WalletError::InUse { folder, holder },
+        LockError::File { path, source } => WalletError::File { path, source },
+    })
+}
+
+/// Whether the node was never started: what it finds at its first start decides where it looks for its coins.
+fn is_new(data: &Path) -> Result<bool, WalletError> {
+    let path = data.join("node").join(SQLITE_DB_FILE_NAME);
+    path.try_exists().map(|there| !there).map_err(|source| WalletError::File { path, source })
+}
+
+/// What to do about a node whose files cannot be read.
+fn read_failed(e: BuildError) -> Option<&'static str> {
+    matches!(e, BuildError::ReadFailed).then_some(
+        "Its files do not fit together, as when some of them are of an older copy: put back the newest copy of the whole folder; \
+         node.log there says which of them it is",
+    )
 }
 
 /// Makes the node's files for a wallet whose coins may be older than today: LDK Node starts a new wallet at the tip if it has a bitcoind,
@@ -93,7 +106,7 @@ pub(super) fn create_from_first_block(data: &Path) -> Result<(), WalletError> {
     builder.set_filesystem_logger(Some(data.join("node.log").to_string_lossy().into_owned()), None);
     builder.build().map(drop).map_err(|e| WalletError::Start {
         reason: e.to_string(),
-        advice: "See node.log in the data directory",
+        advice: "See node.log in the data directory".to_owned(),
     })
 }
 
@@ -102,26 +115,42 @@ fn socket(address: &str) -> Result<SocketAddress, WalletError> {
 }
 
 impl LdkWallet {
-    /// Starts the node whose files are in `data`. Blocks until the chain source has answered.
+    /// Starts the node whose files are in `data`, after its chain source was asked whose chain it has. A node that was never
+    /// started needs its answer; any other can wait for one that is away.
     ///
     /// # Errors
     /// [`WalletError`].
-    pub fn start(data: PathBuf) -> impl Future<Output = Result<Self, WalletError>> + Send {
-        blocking(move || Self::start_blocking(&data))
+    pub async fn start(data: PathBuf) -> Result<Self, WalletError> {
+        let settings = WalletConfig::load(&data)?;
+        let words = seed::words(&data)?;
+        let lock = lock(&data)?;
+        let doubt = match settings.chain.check(settings.network).await {
+            Ok(()) => None,
+            Err(e) if e.is_passing() && !is_new(&data)? => Some(e),
+            Err(e) => return Err(e.into()),
+        };
+        settings.check_addresses()?;
+        origin::note_start(&data)?;
+        blocking(move || Self::start_blocking(&data, settings, &words, lock, doubt)).await
     }
 
-    fn start_blocking(data: &Path) -> Result<Self, WalletError> {
-        let settings = WalletConfig::load(data)?;
-        let words = seed::words(data)?;
-        let lock = lock(data)?;
+    fn start_blocking(
+        data: &Path,
+        settings: WalletConfig,
+        words: &Mnemonic,
+        lock: FolderLock,
+        doubt: Option<SourceError>,
+    ) -> Result<Self, WalletError> {
         let network = settings.network;
-        let listening = settings.listen.iter().map(|a| socket(a)).collect::<Result<Vec<_>, _>>()?;
+        let sockets = |all: &[String]| all.iter().map(|a| listen::address(a)).collect::<Result<Vec<_>, _>>();
+        let (listening, announced) = (sockets(&settings.listen)?, sockets(&settings.announce)?);
         let config = Config {
             network,
             storage_dir_path: data.join("node").to_string_lossy().into_owned(),
             // A node that listens may have public channels; it has none unless one is opened as such.
             node_alias: (!listening.is_empty()).then_some(NodeAlias(ALIAS)),
             listening_addresses: (!listening.is_empty()).then_some(listening),
+            announcement_addresses: (!announced.is_empty()).then_some(announced),
             trusted_peers_0conf: settings.payer.iter().map(|p| p.id).collect(),
             // No peer is exempt from the anchor reserve: a miner without on-chain funds is then given a channel whose
             // forced close needs none (static_remotekey), and can claim even while the payer is away.
@@ -157,31 +186,40 @@ impl LdkWallet {
             Some(data.join("node.log").to_string_lossy().into_owned()),
             Some(ldk_node::logger::LogLevel::Info),
         );
-        let start = |reason: String| WalletError::Start {
-            reason,
-            advice: "See node.log in the data directory; most often the chain source of wallet.toml does not answer",
+        let start = |reason: String, known: Option<&'static str>| {
+            let doubt = doubt.as_ref().map(ToString::to_string).or_else(|| known.map(str::to_owned));
+            let advice = doubt.unwrap_or_else(|| "See node.log in the data directory".to_owned());
+            WalletError::Start { reason, advice }
         };
-        let node = builder.build().map_err(|e| start(e.to_string()))?;
+        let node = builder.build().map_err(|e| start(e.to_string(), read_failed(e)))?;
         unfinished::finish(&node)?;
         let status = node.status();
         let heard_before = status.latest_lightning_wallet_sync_timestamp;
         let moved = Mutex::new((status.current_best_block.height, Instant::now()));
-        node.start().map_err(|e| start(e.to_string()))?;
-        let key = hold::node_key(network, &words)?;
+        node.start().map_err(|e| start(e.to_string(), None))?;
+        let key = hold::node_key(network, words)?;
         let receipts =
             SecretKey::from_entropy(key.secret_bytes()).map_err(|e| WalletError::Signing(e.to_string()))?;
-        let (payer, bitcoind) = (settings.payer, Rpc::of(&settings.chain));
+        let (payer, bitcoind, source) = (settings.payer, Rpc::of(&settings.chain), settings.chain);
         Ok(Self {
             node: Arc::new(node),
             payer,
             key,
             receipts,
             bitcoind,
+            source,
             heard_before,
             moved,
             network,
             _lock: lock,
         })
+    }
+
+    /// What keeps the bitcoind from answering, if something does.
+    pub(super) async fn source_trouble(&self) -> Option<SourceError> {
+        let rpc = self.bitcoind.as_ref()?;
+        let asked = tokio::time::timeout(BITCOIND, rpc.height()).await.ok()?;
+        asked.err().map(|e| SourceError::of(&self.source, &e))
     }
 
     /// Runs a call of the node's on a thread that may block.
@@ -205,6 +243,10 @@ async fn blocking<T: Send + 'static>(
 
 pub(super) fn refused(action: &'static str) -> impl Fn(NodeError) -> WalletError {
     move |e| WalletError::Node { action, reason: e.to_string() }
+}
+
+fn not_itself(node: &Node, peer: NodeId) -> Result<(), WalletError> {
+    if node.node_id() == peer { Err(WalletError::Itself) } else { Ok(()) }
 }
 
 pub(super) fn describe(text: &str) -> Result<Bolt11InvoiceDescription, WalletError> {
@@ -463,6 +505,7 @@ impl Wallet for LdkWallet {
 
     async fn connect(&self, peer: NodeAddress) -> Result<(), WalletError> {
         self.on_node(move |node| {
+            not_itself(node, peer.id)?;
             let address = socket(&peer.address)?;
             node.connect(peer.id, address, true).map_err(|_| WalletError::Connection(peer.to_string()))
         })
@@ -492,6 +535,7 @@ impl Wallet for LdkWallet {
     async fn open_channel(&self, open: OpenChannel) -> Result<ChannelName, WalletError> {
         self.on_node(move |node| {
             let OpenChannel { peer, sats, public } = open;
+            not_itself(node, peer.id)?;
             let config = ChannelConfig {
                 max_dust_htlc_exposure: MaxDustHTLCExposure::FixedLimit {
                     limit_msat: LIMITS.max_dust.msat(),
@@ -519,6 +563,9 @@ impl Wallet for LdkWallet {
 
     async fn close_channel(&self, channel: &Channel, force: bool) -> Result<(), WalletError> {
         let (name, peer) = (channel.name.clone(), channel.peer);
+        if !force && !self.is_connected(peer).await? {
+            return Err(WalletError::PeerAway(peer));
+        }
         self.on_node(move |node| {
             let id = name
                 .parse()

@@ -9,6 +9,8 @@
 //! peer that there is. A node whose peers are all unknown to the network can neither offer nor pay an offer, unless it has
 //! but one. See `DefaultMessageRouter` and `DefaultRouter` of lightning 0.2.
 
+use ldk_node::lightning::blinded_path::IntroductionNode;
+use ldk_node::lightning::blinded_path::message::BlindedMessagePath;
 use ldk_node::lightning::routing::router::RouteParametersConfig;
 use ldk_node::payment::{PaymentDetails, PaymentDirection, PaymentKind, PaymentStatus};
 use ldk_node::{Node, NodeError};
@@ -32,6 +34,13 @@ impl LdkWallet {
     }
 }
 
+/// Whether an offer is this node's: signed with its key, or reached through nobody else.
+fn is_own(node: &Node, offer: &Offer) -> bool {
+    let (me, offer) = (node.node_id(), offer.bolt12());
+    let begins_here = |path: &BlindedMessagePath| matches!(path.introduction_node(), IntroductionNode::NodeId(id) if *id == me);
+    offer.issuer_signing_pubkey() == Some(me) || offer.paths().iter().any(begins_here)
+}
+
 fn has_note(payment: &PaymentDetails, wanted: &str) -> bool {
     let outgoing = payment.direction == PaymentDirection::Outbound;
     let note = match &payment.kind {
@@ -48,6 +57,9 @@ pub(super) fn pay(
     note: String,
     limits: PayLimits,
 ) -> Result<(), WalletError> {
+    if is_own(node, offer) {
+        return Err(WalletError::NotSent("this wallet made the offer itself, and nobody pays himself"));
+    }
     let limits = RouteParametersConfig {
         max_total_routing_fee_msat: Some(limits.max_fee.msat()),
         max_total_cltv_expiry_delta: limits.max_cltv,

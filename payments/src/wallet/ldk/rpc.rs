@@ -2,18 +2,58 @@
 
 use base64::Engine as _;
 use lightning_block_sync::http::{HttpEndpoint, JsonResponse};
-use lightning_block_sync::rpc::RpcClient;
+use lightning_block_sync::rpc::{RpcClient, RpcError as Said};
 use serde_json::Value;
 use thiserror::Error;
 
 use super::ChainSource;
 
-/// bitcoind refused a call, or does not answer.
+/// What bitcoind answers to everything while it reads its chain (`RPC_IN_WARMUP`).
+const WARMING_UP: i64 = -28;
+
+/// What the library says of an answer without content, before it looks at the status: bitcoind refuses a wrong password, and
+/// an address that it does not serve, without a word.
+const EMPTY: &str = "invalid response length: 0 bytes";
+
+/// Why a bitcoind did not do what it was asked.
 #[derive(Debug, Error)]
-#[error("bitcoind refused {method}: {reason}")]
-pub struct RpcError {
-    method: String,
-    reason: String,
+pub enum RpcError {
+    /// A wrong user or password, or an address that it does not serve.
+    #[error("bitcoind refuses this user and password")]
+    Login,
+    /// It is not ready.
+    #[error("bitcoind is still starting: {0}")]
+    Starting(String),
+    /// It cannot be talked to.
+    #[error("bitcoind does not answer: {0}")]
+    Unreachable(#[source] std::io::Error),
+    /// It refused.
+    #[error("bitcoind refused {method}: {reason}")]
+    Refused {
+        /// What was asked.
+        method: String,
+        /// In its words.
+        reason: String,
+    },
+}
+
+impl RpcError {
+    fn of(method: &str, e: std::io::Error) -> Self {
+        if let Some(said) = e.get_ref().and_then(|inner| inner.downcast_ref::<Said>()) {
+            return match said.code {
+                WARMING_UP => Self::Starting(said.message.clone()),
+                _ => Self::Refused { method: method.to_owned(), reason: said.to_string() },
+            };
+        }
+        // The library keeps its type for the status to itself.
+        match e.to_string() {
+            text if text.starts_with("status_code: 401") || text == EMPTY => Self::Login,
+            text if text.starts_with("status_code: ") => {
+                Self::Refused { method: method.to_owned(), reason: text }
+            }
+            _ => Self::Unreachable(e),
+        }
+    }
 }
 
 /// JSON-RPC of a bitcoind.
@@ -39,7 +79,7 @@ impl Rpc {
     /// [`RpcError`].
     pub async fn call(&self, method: &str, parameters: &[Value]) -> Result<Value, RpcError> {
         let answer = self.0.call_method::<Json>(method, parameters).await;
-        answer.map(|json| json.0).map_err(|e| RpcError { method: method.to_owned(), reason: e.to_string() })
+        answer.map(|json| json.0).map_err(|e| RpcError::of(method, e))
     }
 
     /// The height of the chain.

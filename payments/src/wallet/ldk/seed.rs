@@ -27,11 +27,22 @@ pub fn init(data: &Path, config: &WalletConfig, entropy: [u8; 32]) -> Result<Mne
 pub(super) fn create(data: &Path, config: &WalletConfig, words: &Mnemonic) -> Result<(), WalletError> {
     let path = path(data);
     std::fs::create_dir_all(data).map_err(|source| WalletError::File { path: data.to_owned(), source })?;
-    if path.exists() {
-        return Err(WalletError::Exists(data.to_owned()));
-    }
+    must_be_free(data)?;
     config.save(data)?;
     write_private(&path, format!("{words}\n").as_bytes())
+}
+
+/// Whether a folder has no wallet yet.
+///
+/// # Errors
+/// [`WalletError::Exists`]; [`WalletError::File`] for one that cannot be looked into.
+pub fn must_be_free(data: &Path) -> Result<(), WalletError> {
+    let path = path(data);
+    match path.try_exists() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(WalletError::Exists(data.to_owned())),
+        Err(source) => Err(WalletError::File { path, source }),
+    }
 }
 
 /// The words of a wallet.
@@ -59,6 +70,7 @@ mod tests {
             network: Network::Regtest,
             chain: "tcp://h:1".parse().unwrap(),
             listen: vec![],
+            announce: vec![],
             payer: None,
             channels: Default::default(),
         };

@@ -36,6 +36,7 @@ impl Party {
             network,
             chain,
             listen: listen.clone(),
+            announce: Vec::new(),
             payer: None,
             channels: Default::default(),
         };
