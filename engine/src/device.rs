@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use burn::tensor::{Device, DeviceType};
+use crate::burn::tensor::{Device, DeviceType};
 use thiserror::Error;
 
 use crate::product::Isa;

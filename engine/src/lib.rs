@@ -13,6 +13,7 @@
 //! * [`moments`], [`pseudo_gradient`], [`outer`]: what crosses from one round to the next.
 //! * [`device`] and [`selftest`]: finding a device and having it prove itself.
 
+pub mod burn;
 pub mod device;
 pub mod merkle;
 pub mod model;

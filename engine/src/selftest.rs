@@ -5,8 +5,8 @@
 
 use std::fmt::Debug;
 
-use burn::backend::Dispatch;
-use burn::tensor::{Device, Element, Int, Tensor, TensorData};
+use crate::burn::backend::Dispatch;
+use crate::burn::tensor::{Device, Element, Int, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -229,7 +229,7 @@ impl Runner<'_> {
 
 type D = Dispatch;
 
-fn out(t: burn::backend::DispatchTensor) -> Tensor<3> {
+fn out(t: crate::burn::backend::DispatchTensor) -> Tensor<3> {
     Tensor::from_dispatch(t)
 }
 

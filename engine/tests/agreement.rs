@@ -4,7 +4,7 @@
 
 mod common;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use watershed_engine::burn::tensor::{Device, Tensor, TensorData};
 use common::{settings, shapes, start, tokens, values, wgpu};
 use watershed_engine::model::Profile;
 use watershed_engine::ops::kernels::ProductJob;

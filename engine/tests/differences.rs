@@ -4,7 +4,7 @@
 
 mod common;
 
-use burn::tensor::Device;
+use watershed_engine::burn::tensor::Device;
 use common::{gradient, shapes, start, tokens};
 use watershed_engine::model::{Layout, ParamKind, Profile, Tokens};
 

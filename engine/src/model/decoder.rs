@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use crate::burn::tensor::{Device, Int, Tensor, TensorData};
 use thiserror::Error;
 
 use super::{Layout, native, rope};

@@ -1,6 +1,6 @@
 //! The same decoder in the backend's own f32 operations, for comparison: no promise about bits.
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use crate::burn::tensor::{Device, Int, Tensor, TensorData, activation};
 
 use super::ModelConfig;
 use crate::ops::kernels::Heads;

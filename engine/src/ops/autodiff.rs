@@ -1,13 +1,14 @@
 //! The four pieces of a decoder as operations of Burn's autodiff.
 
-use burn::backend::autodiff::{
+use crate::burn;
+use crate::burn::backend::autodiff::{
     Autodiff,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
-use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, Flex, backend_extension};
+use crate::burn::backend::tensor::{FloatTensor, IntTensor};
+use crate::burn::backend::{Backend, Flex, backend_extension};
 use burn_backend::TensorMetadata;
 use burn_cubecl::Cube;
 

@@ -4,7 +4,7 @@
 //! autodiff never has to add gradients itself: its stock addition keeps or drops subnormals as the device pleases.
 //! (The one exception, a tied embedding, is added by autodiff and flushed again before anything depends on it.)
 
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use crate::burn::backend::tensor::{FloatTensor, IntTensor};
 
 use super::kernels::{ExactKernels, Heads, ProductJob};
 use crate::product::{Causal, Precision};

@@ -1,8 +1,8 @@
 //! [`ExactKernels`] on the CPU: unpacks Burn's CPU tensors and calls the slices of `host` and the product.
 
-use burn::backend::Flex;
-use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::TensorData;
+use crate::burn::backend::Flex;
+use crate::burn::backend::tensor::{FloatTensor, IntTensor};
+use crate::burn::tensor::TensorData;
 use burn_backend::TensorMetadata;
 use burn_flex::FlexTensor;
 

@@ -3,7 +3,8 @@
 //! All tensors are contiguous, rank 3 `[batch, rows, columns]` unless said otherwise. `flush` and sums are those of
 //! the contract in [`crate::ops`].
 
-use burn::backend::{
+use crate::burn;
+use crate::burn::backend::{
     Backend, backend_extension,
     tensor::{FloatTensor, IntTensor},
 };

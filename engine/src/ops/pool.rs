@@ -82,8 +82,8 @@ pub(crate) fn clear() {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use burn::backend::Flex;
-    use burn::tensor::Device;
+    use crate::burn::backend::Flex;
+    use crate::burn::tensor::Device;
 
     use super::*;
     use crate::model::{Layout, ModelConfig, Profile, Tokens, init};

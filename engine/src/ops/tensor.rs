@@ -2,8 +2,8 @@
 
 use std::fmt::Debug;
 
-use burn::backend::Dispatch;
-use burn::tensor::{Element, Int, Tensor, TensorData};
+use crate::burn::backend::Dispatch;
+use crate::burn::tensor::{Element, Int, Tensor, TensorData};
 
 use super::autodiff::ExactBlocks;
 use super::blocks::BlockNumbers;

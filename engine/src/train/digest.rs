@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor};
+use crate::burn::tensor::{Int, Tensor};
 use burn_flex::FlexTensor;
 
 use super::memory::{on_cpu, read};
@@ -86,7 +86,7 @@ fn parts(lengths: &[usize], run: Range<usize>) -> Vec<(usize, Range<usize>)> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Tensor, TensorData};
+    use crate::burn::tensor::{Device, Tensor, TensorData};
 
     use super::{CHUNK_ELEMENTS, leaves_on_device, parts};
     use crate::merkle::leaf_hash;

@@ -1,7 +1,7 @@
 //! Getting at the elements of tensors.
 
-use burn::backend::Flex;
-use burn::tensor::Tensor;
+use crate::burn::backend::Flex;
+use crate::burn::tensor::Tensor;
 use burn_backend::TensorMetadata;
 use burn_flex::FlexTensor;
 

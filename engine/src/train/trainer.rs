@@ -1,7 +1,7 @@
 //! One training step on a device.
 
-use burn::backend::Flex;
-use burn::tensor::{Device, Tensor};
+use crate::burn::backend::Flex;
+use crate::burn::tensor::{Device, Tensor};
 
 use super::memory::{on_cpu, read};
 use super::{State, TrainError, TrainSettings, digest};

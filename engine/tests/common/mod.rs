@@ -1,7 +1,7 @@
 //! What several test files share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
-use burn::tensor::{Device, Tensor};
+use watershed_engine::burn::tensor::{Device, Tensor};
 use watershed_engine::device;
 use watershed_engine::model::{Decoder, Layout, ModelConfig, Profile, Tokens, init};
 use watershed_engine::train::{AdamwSettings, State, TrainSettings};

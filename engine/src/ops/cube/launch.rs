@@ -1,6 +1,6 @@
 //! Allocation and launch geometry shared by the kernels.
 
-use burn::tensor::{DType, Shape};
+use crate::burn::tensor::{DType, Shape};
 use burn_backend::TensorMetadata;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::{CubeCount, CubeDim, calculate_cube_count_elemwise};

@@ -1,6 +1,6 @@
 //! The leaf hashes of a state on a GPU.
 
-use burn::tensor::DType;
+use crate::burn::tensor::DType;
 use burn_backend::TensorMetadata;
 use burn_cubecl::tensor::CubeTensor;
 

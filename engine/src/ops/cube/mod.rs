@@ -10,8 +10,8 @@ mod product;
 mod reduce;
 mod scalar;
 
-use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{DType, Device, Tensor};
+use crate::burn::backend::tensor::{FloatTensor, IntTensor};
+use crate::burn::tensor::{DType, Device, Tensor};
 use burn_backend::TensorMetadata;
 use burn_cubecl::Cube;
 use burn_cubecl::kernel::into_contiguous;

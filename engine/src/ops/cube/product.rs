@@ -4,8 +4,8 @@
 //! stock product is exact whatever its tiles and order; blocks and slices are then added as 32-bit integers and rounded
 //! once.
 
-use burn::backend::ops::FloatTensorOps;
-use burn::tensor::{DType, Shape};
+use crate::burn::backend::ops::FloatTensorOps;
+use crate::burn::tensor::{DType, Shape};
 use burn_cubecl::Cube;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
