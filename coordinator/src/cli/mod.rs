@@ -188,11 +188,14 @@ mod tests {
             let words = ["watershed-coordinator", "--data", data.as_str(), "init"];
             Cli::try_parse_from([&words[..], &chain, more].concat())
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let refused = runtime.block_on(carry_out(init(&[]).unwrap())).unwrap_err().to_string();
         assert!(refused.contains("--listen") && !folder.exists(), "{refused}");
         assert!(init(&["--listen", "no port"]).is_err());
-        assert!(runtime.block_on(carry_out(init(&["--listen", "127.0.0.1:9735"]).unwrap())).is_ok());
+        // Nothing answers there, so no wallet could follow its chain.
+        let alone = carry_out(init(&["--listen", "127.0.0.1:9735"]).unwrap());
+        let refused = runtime.block_on(alone).unwrap_err().to_string();
+        assert!(refused.contains("127.0.0.1:1") && !refused.contains("--listen"), "{refused}");
     }
 
     #[test]
