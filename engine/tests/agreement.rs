@@ -4,8 +4,8 @@
 
 mod common;
 
-use watershed_engine::burn::tensor::{Device, Tensor, TensorData};
 use common::{settings, shapes, start, tokens, values, wgpu};
+use watershed_engine::burn::tensor::{Device, Tensor, TensorData};
 use watershed_engine::model::Profile;
 use watershed_engine::ops::kernels::ProductJob;
 use watershed_engine::ops::tensor::product;

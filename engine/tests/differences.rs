@@ -4,8 +4,8 @@
 
 mod common;
 
-use watershed_engine::burn::tensor::Device;
 use common::{gradient, shapes, start, tokens};
+use watershed_engine::burn::tensor::Device;
 use watershed_engine::model::{Layout, ParamKind, Profile, Tokens};
 
 /// Parameters of the reference.

@@ -6,9 +6,9 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use watershed_engine::burn::tensor::Device;
 use common::{gradient, relative, values};
 use safetensors::SafeTensors;
+use watershed_engine::burn::tensor::Device;
 use watershed_engine::model::{Decoder, Layout, Profile, Tokens, hf};
 
 struct Golden {

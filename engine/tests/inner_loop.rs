@@ -6,8 +6,8 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use watershed_engine::burn::tensor::Device;
 use common::{settings, shapes, start, tokens};
+use watershed_engine::burn::tensor::Device;
 use watershed_engine::model::{Profile, TokenError, Tokens};
 use watershed_engine::moments;
 use watershed_engine::product::Precision;
