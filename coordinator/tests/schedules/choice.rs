@@ -412,8 +412,7 @@ fn nobody_locks_a_budget_by_leaving_what_it_was_paid_locked() {
     assert_eq!(run.able(&[miner, other]).len(), 2);
     // So are all nodes at one address, from some number on.
     let third = join(&mut run, 2, 0, 10);
-    let at = |n: usize| format!("02{}@10.9.9.9:{}", cast().miners[n], 9_000 + n);
-    run.miners.get_mut(&third).unwrap().node = at(2);
+    run.miners.get_mut(&third).unwrap().node = format!("02{}@10.9.9.9:9002", cast().miners[2]);
     let work = run.works[&id].clone();
     let keys: Vec<PublicKey> =
         (1..=8u8).map(|n| SecretKey::from_entropy([200 + n; 32]).unwrap().public()).collect();
