@@ -17,6 +17,7 @@ use watershed_shards::shard::OpenSet;
 use watershed_shards::transfer::{FetchError, MAX_FILE, SetFile, fetch, files};
 
 /// The result of a future that waits for nothing.
+#[allow(clippy::panic)]
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
