@@ -188,13 +188,14 @@ fn a_models_tokenizer_cuts_the_text_and_goes_with_the_model() {
         let common = ["--rounds", "1", "--inner-steps", "2", "--batch", "1", "--device", "cpu"];
         local(&common).arg("--model").arg(&model).args(flags).output().unwrap()
     };
-    let of_bytes = run(&[]);
+    let bare = String::from_utf8(run(&[]).stderr).unwrap();
+    assert!(bare.contains("tokenizer.json"), "{bare}");
     let texts = std::fs::read_to_string(text().join("MARKET.md"));
     let json = train_bpe([texts].into_iter(), &TrainOptions { vocabulary: 300, min_frequency: 2 }).unwrap();
     std::fs::write(model.join("tokenizer.json"), &json).unwrap();
     let out = dir.path().join("out");
     let of_tokens = run(&["--out", out.to_str().unwrap()]);
-    assert_ne!(results(&of_bytes), results(&of_tokens));
+    assert!(!results(&of_tokens).is_empty());
     assert_eq!(std::fs::read(out.join("model/tokenizer.json")).unwrap(), json);
     // A tokenizer of more tokens than the model has is of another model.
     let small = ModelConfig { vocab: 299, ..config };

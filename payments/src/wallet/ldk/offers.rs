@@ -9,8 +9,6 @@
 //! peer that there is. A node whose peers are all unknown to the network can neither offer nor pay an offer, unless it has
 //! but one. See `DefaultMessageRouter` and `DefaultRouter` of lightning 0.2.
 
-use ldk_node::lightning::blinded_path::IntroductionNode;
-use ldk_node::lightning::blinded_path::message::BlindedMessagePath;
 use ldk_node::lightning::routing::router::RouteParametersConfig;
 use ldk_node::payment::{PaymentDetails, PaymentDirection, PaymentKind, PaymentStatus};
 use ldk_node::{Node, NodeError};
@@ -34,11 +32,9 @@ impl LdkWallet {
     }
 }
 
-/// Whether an offer is this node's: signed with its key, or reached through nobody else.
+/// Whether an offer is signed with this node's key. A path that begins at this node says nothing: it may be the payee's only peer.
 fn is_own(node: &Node, offer: &Offer) -> bool {
-    let (me, offer) = (node.node_id(), offer.bolt12());
-    let begins_here = |path: &BlindedMessagePath| matches!(path.introduction_node(), IntroductionNode::NodeId(id) if *id == me);
-    offer.issuer_signing_pubkey() == Some(me) || offer.paths().iter().any(begins_here)
+    offer.bolt12().issuer_signing_pubkey() == Some(node.node_id())
 }
 
 fn has_note(payment: &PaymentDetails, wanted: &str) -> bool {
